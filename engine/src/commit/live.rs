@@ -1,0 +1,139 @@
+//! A live segment: one whose events are read from memory, since it is being written, or not yet sealed
+//! and indexed.
+//!
+//! Made by the sequencer when the log rolls and by recovery when a store is opened; extended under the
+//! sequence lock; read by anybody without a lock. It is let go when its sealed form has taken its place
+//! in the catalog; readers that hold a chunk keep that chunk.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::append_vec::AppendVec;
+use super::chunk::Chunk;
+use crate::disk::DiskFile;
+use crate::format::checksum::{Chain, SegmentKey};
+use crate::format::definition::EventType;
+use crate::format::footer::SegmentContent;
+use crate::index::{LiveIndex, LiveWriter};
+use crate::limits::{RECORD_ALIGN, SEGMENT_HEAD_BYTES};
+
+/// The event types of a segment, by their number in it.
+pub(crate) type TypeTable = AppendVec<EventType>;
+
+/// A chunk and where its first record can stand.
+#[derive(Debug)]
+struct Placed {
+    /// Below it stand bytes of the chunk before, repeated to fill the block.
+    start: u64,
+    chunk: Arc<Chunk>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct LiveSegment {
+    pub key: SegmentKey,
+    pub file: Arc<dyn DiskFile>,
+    /// The length of the file.
+    pub file_bytes: u64,
+    /// The position of its first event, whether or not it has one yet.
+    pub first_position: u64,
+    pub index: Arc<LiveIndex>,
+    pub types: Arc<TypeTable>,
+    chunks: AppendVec<Placed>,
+    /// What is durable. Written by the committer alone, read by the sealer.
+    content: Mutex<SegmentContent>,
+}
+
+/// Where a live segment begins in the log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LiveStart {
+    pub first_position: u64,
+    pub first_sequence: u64,
+    pub chain: Chain,
+    pub recorded_last: i64,
+}
+
+impl LiveSegment {
+    pub(crate) fn new(
+        key: SegmentKey,
+        file: Arc<dyn DiskFile>,
+        file_bytes: u64,
+        start: &LiveStart,
+    ) -> (Arc<Self>, LiveWriter) {
+        let (writer, index) = LiveIndex::new(file_bytes);
+        let segment = Self {
+            key,
+            file,
+            file_bytes,
+            first_position: start.first_position,
+            index,
+            types: Arc::default(),
+            chunks: AppendVec::default(),
+            content: Mutex::new(SegmentContent {
+                data_end: SEGMENT_HEAD_BYTES,
+                first_position: start.first_position,
+                events: 0,
+                first_sequence: start.first_sequence,
+                batches: 0,
+                chain: start.chain,
+                recorded_last: start.recorded_last,
+            }),
+        };
+        (Arc::new(segment), writer)
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.key.identity.segment
+    }
+
+    /// Adds memory for the records from `start` on. Called under the sequence lock.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::OutOfMemory`].
+    pub(crate) fn add_chunk(&self, start: u64, bytes: usize) -> io::Result<Arc<Chunk>> {
+        let base = crate::format::align_down(start, crate::limits::BLOCK);
+        let chunk = Chunk::new(base, bytes)?;
+        self.chunks.push(Placed { start, chunk: Arc::clone(&chunk) });
+        Ok(chunk)
+    }
+
+    /// The chunk that holds the record at `offset`.
+    pub(crate) fn chunk_at(&self, offset: u64) -> Option<&Arc<Chunk>> {
+        let (mut low, mut high) = (0, self.chunks.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.chunks.get(middle)?.start <= offset {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        self.chunks.get(low.checked_sub(1)?).map(|placed| &placed.chunk)
+    }
+
+    /// How many of its events are at or below the position `watermark`.
+    pub(crate) fn visible_events(&self, watermark: u64) -> u32 {
+        let visible = (watermark + 1).saturating_sub(self.first_position);
+        u32::try_from(visible).unwrap_or(u32::MAX).min(self.index.events())
+    }
+
+    /// Where the event with this ordinal stands; `None` where there is none.
+    pub(crate) fn offset(&self, ordinal: u32) -> Option<u64> {
+        self.index.offset(ordinal).map(|units| u64::from(units) * RECORD_ALIGN as u64)
+    }
+
+    /// What is durable of it.
+    pub(crate) fn content(&self) -> SegmentContent {
+        *self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether everything that was claimed in it is durable. Asked of segments that take no more claims.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.content().events == u64::from(self.index.events())
+    }
+
+    /// Records what has become durable. Called by the committer and by recovery.
+    pub(crate) fn set_content(&self, content: SegmentContent) {
+        *self.content.lock().unwrap_or_else(PoisonError::into_inner) = content;
+    }
+}

@@ -1,0 +1,90 @@
+//! A file's bytes as a slice: owns [`Mapping`].
+//!
+//! It calls `memmap2`. Backends make mappings; readers of sealed files use them.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use memmap2::{Advice, Mmap};
+
+/// The bytes of a file that is not written any more; clones share them.
+///
+/// It stays valid when the file is closed, renamed or unlinked. If someone outside of the engine cuts
+/// the file while it is mapped, reading what was cut off ends the process with `SIGBUS`: no program can
+/// prevent that for a mapping, and readers that must survive it read without one.
+#[derive(Clone)]
+pub struct Mapping(Bytes);
+
+#[derive(Clone)]
+enum Bytes {
+    /// Pages of the file itself.
+    Mapped(Arc<Mmap>),
+    /// A copy, from a backend without pages, or nothing at all.
+    Owned(Arc<Vec<u8>>),
+}
+
+impl Mapping {
+    /// Maps all of `file`; an empty file, which cannot be mapped, gives no bytes.
+    pub(super) fn of_file(file: &File) -> io::Result<Self> {
+        if file.metadata()?.len() == 0 {
+            return Ok(Self::of_bytes(Vec::new()));
+        }
+        // SAFETY: the bytes behind the slice must not change while it lives. `DiskFile::map` is for
+        // files that are not written any more: the engine maps a file only after its last write and
+        // never opens it for writing again, the mapping is read-only, and the store's lock keeps other
+        // engines away. What is left is an outsider who writes or cuts the file: cutting it is the
+        // documented SIGBUS, and bytes that change are met by checksums over bytes that every reader
+        // treats as untrusted (no type with invalid bit patterns is ever laid over them).
+        let map = unsafe { Mmap::map(file)? };
+        // Most reads are of single events: without this, each would read its whole neighbourhood. Who
+        // reads on in order says so with `prefetch`. It is advice: where it is not taken, nothing is wrong.
+        if let Err(error) = map.advise(Advice::Random) {
+            tracing::debug!(%error, "advice on a mapping was not taken");
+        }
+        Ok(Self(Bytes::Mapped(Arc::new(map))))
+    }
+
+    /// Says that these bytes are about to be read, so that they can be fetched in one go.
+    pub(crate) fn prefetch(&self, offset: usize, bytes: usize) {
+        /// Linux fetches no more than a device's read-ahead for one such advice: 128 KiB by default.
+        const AT_ONCE: usize = 128 << 10;
+        if let Bytes::Mapped(map) = &self.0 {
+            let end = offset.saturating_add(bytes).min(map.len());
+            for start in (offset..end).step_by(AT_ONCE) {
+                // Advice, as above.
+                let _ = map.advise_range(Advice::WillNeed, start, AT_ONCE.min(end - start));
+            }
+        }
+    }
+
+    /// A mapping of bytes that no file backs.
+    pub(crate) fn of_bytes(bytes: Vec<u8>) -> Self {
+        Self(Bytes::Owned(Arc::new(bytes)))
+    }
+}
+
+impl Deref for Mapping {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Bytes::Mapped(map) => map,
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Mapping {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mapping").field("len", &self.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,294 @@
+//! What can go wrong: one enum per operation, each variant with its data and what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::append::Expect;
+use crate::event::{EncodeError, EventId, InvalidName};
+use crate::format::FormatError;
+use crate::limits::{APPEND_EVENTS_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::recovery::Refusal;
+
+/// What a file was being used for when the operating system reported an error.
+#[derive(Debug, thiserror::Error, Clone)]
+#[error("{action} {file} failed: {cause}")]
+pub struct FileError {
+    /// The file's name in the store's directory.
+    pub file: String,
+    /// What was being done.
+    pub action: &'static str,
+    /// What the operating system said. Told in the message, so it is no `source`.
+    pub cause: Arc<io::Error>,
+}
+
+impl FileError {
+    pub(crate) fn new(action: &'static str, file: &str, cause: io::Error) -> Self {
+        Self { file: file.into(), action, cause: Arc::new(cause) }
+    }
+
+    /// Adds what was being done to an error of the operating system.
+    pub(crate) fn at(action: &'static str, file: &str) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::new(action, file, cause)
+    }
+
+    pub(crate) fn is_no_space(&self) -> bool {
+        matches!(self.cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+/// A store could not be opened; no byte of it was changed, unless a variant says so.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another opening of the directory, in this or another process, writes to it. Close that one, or
+    /// open this one for reading only.
+    #[error("the store in {directory} is open for writing elsewhere")]
+    Locked {
+        /// The directory.
+        directory: String,
+    },
+    /// There is no store in the directory. Only openings for reading report this.
+    #[error("there is no store in {directory}")]
+    NotFound {
+        /// The directory.
+        directory: String,
+    },
+    /// What is stored contradicts itself in a way that no crash explains. The report says what and
+    /// where. Copy the directory before anything else; then restore it from a backup.
+    #[error("the store is damaged and was not opened: {0}")]
+    Refused(Box<Refusal>),
+    /// An option is out of its bounds.
+    #[error(
+        "segment_bytes is {bytes}; it must be a multiple of 4,096 from {SEGMENT_BYTES_MIN} to \
+         {SEGMENT_BYTES_MAX}"
+    )]
+    SegmentBytes {
+        /// What it was set to.
+        bytes: u64,
+    },
+    /// The directory could not be reached or made.
+    #[error("the directory {} cannot be used: {cause}", path.display())]
+    Directory {
+        /// The path that was given.
+        path: PathBuf,
+        /// What the operating system said. Told in the message, so it is no `source`.
+        cause: io::Error,
+    },
+    /// The operating system reported an error. Opening again is safe: recovery comes to the same end.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl From<Refusal> for OpenError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
+    }
+}
+
+/// A stream was not as an append expected it. Nothing was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    pub(crate) stream: Box<str>,
+    pub(crate) expected: Expect,
+    pub(crate) actual: Option<u64>,
+}
+
+impl Conflict {
+    /// The stream.
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// What was expected of it.
+    pub fn expected(&self) -> Expect {
+        self.expected
+    }
+
+    /// The version of its last event, which is durable; none where it has no event.
+    pub fn actual(&self) -> Option<u64> {
+        self.actual
+    }
+
+    /// The version of the first event that the append did not know of: read the stream from there for
+    /// the events in between.
+    pub fn unseen_from(&self) -> u64 {
+        match self.expected {
+            Expect::Version(version) => version.saturating_add(1),
+            Expect::Any | Expect::NoStream | Expect::Exists => 0,
+        }
+    }
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stream {:?} was expected to have {}, but ", self.stream, self.expected)?;
+        match self.actual {
+            Some(version) => write!(f, "its last version is {version}"),
+            None => f.write_str("it has no events"),
+        }
+    }
+}
+
+/// An append or a check did not succeed. Unless it is [`AppendError::Unknown`], nothing of it is in the
+/// log nor ever will be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// An event, a name or a tag is not valid. Mend it.
+    #[error(transparent)]
+    Invalid(#[from] EncodeError),
+    /// An append without events. Use [`Store::check`](crate::Store::check) for a pure check.
+    #[error("an append to stream {stream:?} has no events")]
+    Empty {
+        /// The stream.
+        stream: Box<str>,
+    },
+    /// More than [`APPEND_EVENTS_MAX`] events. Split the append.
+    #[error("an append to stream {stream:?} has more than {APPEND_EVENTS_MAX} events")]
+    TooManyEvents {
+        /// The stream.
+        stream: Box<str>,
+    },
+    /// More bytes than an append may have: see
+    /// [`append_bytes_max`](crate::limits::append_bytes_max). Split the append, or open the store with
+    /// larger segments.
+    #[error("an append to stream {stream:?} takes {bytes} bytes or more; it may take {bytes_max}")]
+    TooLarge {
+        /// The stream.
+        stream: Box<str>,
+        /// What the append takes, as far as it was encoded.
+        bytes: u64,
+        /// What it may take.
+        bytes_max: u64,
+    },
+    /// The stream is not as expected. Read what came in between, decide again, append again.
+    #[error("{0}")]
+    Conflict(Conflict),
+    /// As much is on its way as the bounds allow; only [`Append::submit`](crate::Append::submit)
+    /// reports this. Wait for what was submitted, then submit again.
+    #[error("too many appends are on their way")]
+    Busy,
+    /// The file system has no room for another segment. Free some and append again; reading and closing
+    /// go on meanwhile.
+    #[error("there is no room for another segment: {0}")]
+    NoSpace(FileError),
+    /// The next segment could not be made, for another reason than space. Append again to try again.
+    #[error("the next segment could not be made: {0}")]
+    Segment(FileError),
+    /// A write or a sync failed before it was known whether these events are durable. Open the store
+    /// again and look for them by their ids.
+    #[error("the outcome is unknown: {reason}")]
+    Unknown {
+        /// The ids of the append's events.
+        event_ids: Vec<EventId>,
+        /// The failure that poisoned the writer.
+        reason: Poisoned,
+    },
+    /// A write or a sync had failed before. Nothing was tried; open the store again.
+    #[error("the log takes no appends any more: {0}")]
+    Poisoned(Poisoned),
+    /// The store was closed.
+    #[error("the store was closed")]
+    Closed,
+    /// The store was opened for reading only.
+    #[error("the store was opened for reading only")]
+    ReadOnly,
+    /// The stream's last version could not be looked up.
+    #[error("the last version of stream {stream:?} could not be looked up")]
+    Lookup {
+        /// The stream.
+        stream: Box<str>,
+        /// Why.
+        #[source]
+        source: ReadError,
+    },
+}
+
+/// Why the writer stopped for good: the first failure of a write or a sync of the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} at offset {offset} of segment {segment}")]
+pub struct Poisoned {
+    /// The segment.
+    pub segment: u64,
+    /// Where in it.
+    pub offset: u64,
+    /// What failed.
+    pub what: String,
+}
+
+/// A read failed. Everything else stays readable.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// Stored bytes are damaged: the events in the range of positions cannot be read. Go on behind them
+    /// with [`after`](crate::ReadAll::after), and restore the segment from a backup.
+    #[error(
+        "segment {segment} is damaged at offset {offset} (positions {first_position} to \
+         {last_position}): {reason}"
+    )]
+    Damaged {
+        /// The segment.
+        segment: u64,
+        /// The offset in its file.
+        offset: u64,
+        /// The first position that is affected.
+        first_position: u64,
+        /// The last.
+        last_position: u64,
+        /// What is wrong.
+        reason: DamageReason,
+    },
+    /// The name of a stream is none.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// The operating system reported an error.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// What is wrong with a damaged part of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DamageReason {
+    /// A record or a batch is not readable.
+    #[error("{0}")]
+    Format(#[from] FormatError),
+    /// A good frame stands where another belongs.
+    #[error("the event there has position {found}")]
+    Misplaced {
+        /// The position that was found.
+        found: u64,
+    },
+    /// An event's type is not defined in its segment.
+    #[error("the event there has a type that its segment does not define")]
+    UndefinedType,
+    /// The file ends before its content.
+    #[error("the file ends there")]
+    Ends,
+    /// The batches do not follow one another.
+    #[error("the chain of batches is broken")]
+    Chain,
+    /// A stream's versions are not dense.
+    #[error("the versions of a stream have a gap")]
+    Versions,
+    /// The header is not that of this segment.
+    #[error("the file is not this segment")]
+    Foreign,
+    /// What the segment's footer or the manifest says of it is not what it holds.
+    #[error("its content is not what was recorded when it was sealed")]
+    Content,
+}
+
+/// The store could not be closed cleanly. What was acknowledged is safe; the next opening recovers.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// A write or a sync had failed.
+    #[error("the log had failed: {0}")]
+    Poisoned(Poisoned),
+    /// The clean end could not be recorded.
+    #[error(transparent)]
+    File(#[from] FileError),
+}

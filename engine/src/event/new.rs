@@ -1,0 +1,208 @@
+//! Events on their way into the log.
+
+use serde::Serialize;
+
+use super::{EventId, InvalidName, NamePart, Timestamp, check_user_name};
+use crate::format::constants::{RECORD_BYTES, RECORD_JSON};
+use crate::limits::{METADATA_BYTES_MAX, TAGS_MAX};
+use crate::read::EventRef;
+
+/// How a payload is to be understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PayloadKind {
+    /// Bytes that only the user understands.
+    Bytes,
+    /// JSON text, kept as it was given.
+    Json,
+}
+
+impl PayloadKind {
+    pub(crate) fn record_kind(self) -> u8 {
+        match self {
+            Self::Bytes => RECORD_BYTES,
+            Self::Json => RECORD_JSON,
+        }
+    }
+}
+
+/// An event that cannot be made or appended; nothing was written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// A name breaks the rules for names.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// The payload does not serialise to JSON, or the text is none.
+    #[error("the payload is no JSON")]
+    Json(#[source] serde_json::Error),
+    /// More than [`TAGS_MAX`] tags.
+    #[error("an event may have {TAGS_MAX} tags, this one has {count}")]
+    Tags {
+        /// How many it has.
+        count: usize,
+    },
+    /// More than [`METADATA_BYTES_MAX`] bytes of metadata.
+    #[error("an event's metadata may have {METADATA_BYTES_MAX} bytes, here it has {bytes}")]
+    Metadata {
+        /// How many it has.
+        bytes: usize,
+    },
+}
+
+/// An event to append: a type, a payload, and what is said about them.
+///
+/// ```
+/// use serde_json::json;
+/// use stratalog::{NewEvent, Timestamp};
+///
+/// let event = NewEvent::json("ticket-assigned", &json!({"resource": "Ann"}))?
+///     .at(Timestamp::now())
+///     .tag("customer:7")
+///     .metadata(b"from the web form".as_slice());
+/// assert_eq!(event.payload(), br#"{"resource":"Ann"}"#);
+/// # Ok::<(), stratalog::EncodeError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    pub(crate) event_type: Box<str>,
+    pub(crate) kind: PayloadKind,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) id: Option<EventId>,
+    pub(crate) occurred_at: Option<Timestamp>,
+    pub(crate) correlation: Option<EventId>,
+    pub(crate) causation: Option<EventId>,
+    pub(crate) tags: Vec<Box<str>>,
+    pub(crate) metadata: Vec<u8>,
+}
+
+impl NewEvent {
+    /// An event with a payload of bytes. The bounds of names and sizes are checked when it is appended.
+    pub fn bytes(event_type: impl Into<Box<str>>, payload: impl Into<Vec<u8>>) -> Self {
+        Self {
+            event_type: event_type.into(),
+            kind: PayloadKind::Bytes,
+            payload: payload.into(),
+            id: None,
+            occurred_at: None,
+            correlation: None,
+            causation: None,
+            tags: Vec::new(),
+            metadata: Vec::new(),
+        }
+    }
+
+    /// An event whose payload is `value` as JSON.
+    ///
+    /// # Errors
+    /// [`EncodeError::Json`], where `value` does not serialise.
+    pub fn json(
+        event_type: impl Into<Box<str>>,
+        value: &impl Serialize,
+    ) -> Result<Self, EncodeError> {
+        let payload = serde_json::to_vec(value).map_err(EncodeError::Json)?;
+        Ok(Self { kind: PayloadKind::Json, ..Self::bytes(event_type, payload) })
+    }
+
+    /// An event whose payload is this JSON text, byte for byte.
+    ///
+    /// ```
+    /// # use stratalog::NewEvent;
+    /// let event = NewEvent::json_text("measured", r#"{ "degrees": 21.50 }"#)?;
+    /// assert_eq!(event.payload(), br#"{ "degrees": 21.50 }"#);
+    /// assert!(NewEvent::json_text("measured", "{").is_err());
+    /// # Ok::<(), stratalog::EncodeError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`EncodeError::Json`], where the text is no JSON.
+    pub fn json_text(
+        event_type: impl Into<Box<str>>,
+        text: impl Into<String>,
+    ) -> Result<Self, EncodeError> {
+        let text = text.into();
+        serde_json::from_str::<serde::de::IgnoredAny>(&text).map_err(EncodeError::Json)?;
+        Ok(Self { kind: PayloadKind::Json, ..Self::bytes(event_type, text) })
+    }
+
+    /// Gives it an id, so that a repeated append of it can be recognised. Default: a new one.
+    #[must_use]
+    pub fn id(mut self, id: EventId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Says when it happened, where that is not when it is recorded.
+    #[must_use]
+    pub fn at(mut self, occurred_at: impl Into<Timestamp>) -> Self {
+        self.occurred_at = Some(occurred_at.into());
+        self
+    }
+
+    /// Adds a tag. At most [`TAGS_MAX`], each of 1 to 256 bytes.
+    #[must_use]
+    pub fn tag(mut self, tag: impl Into<Box<str>>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+
+    /// Adds tags.
+    #[must_use]
+    pub fn tags<T: Into<Box<str>>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.tags.extend(tags.into_iter().map(Into::into));
+        self
+    }
+
+    /// Says that `other` is its cause: its causation is `other`'s id, and its correlation that of
+    /// `other`, or `other`'s id where that has none.
+    #[must_use]
+    pub fn caused_by(self, other: EventRef<'_>) -> Self {
+        let correlation = other.correlation().unwrap_or_else(|| other.id());
+        self.causation(other.id()).correlation(correlation)
+    }
+
+    /// Sets the id of the event that caused it.
+    #[must_use]
+    pub fn causation(mut self, id: EventId) -> Self {
+        self.causation = Some(id);
+        self
+    }
+
+    /// Sets the id of what it belongs to.
+    #[must_use]
+    pub fn correlation(mut self, id: EventId) -> Self {
+        self.correlation = Some(id);
+        self
+    }
+
+    /// Sets bytes that only the user understands; at most 64 KiB. Empty is the same as none.
+    #[must_use]
+    pub fn metadata(mut self, metadata: impl Into<Vec<u8>>) -> Self {
+        self.metadata = metadata.into();
+        self
+    }
+
+    /// Its type.
+    pub fn event_type(&self) -> &str {
+        &self.event_type
+    }
+
+    /// Its payload.
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    pub(crate) fn check(&self) -> Result<(), EncodeError> {
+        check_user_name(NamePart::EventType, &self.event_type)?;
+        if self.tags.len() > TAGS_MAX {
+            return Err(EncodeError::Tags { count: self.tags.len() });
+        }
+        for tag in &self.tags {
+            check_user_name(NamePart::Tag, tag)?;
+        }
+        if self.metadata.len() > METADATA_BYTES_MAX {
+            return Err(EncodeError::Metadata { bytes: self.metadata.len() });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! Magic numbers, versions, sizes and field offsets, as in `docs/file_format.md`.
+
+/// The version that this library writes, and the newest that it reads.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+pub(crate) const SEGMENT_MAGIC: [u8; 8] = *b"STRATSEG";
+pub(crate) const FOOTER_MAGIC: [u8; 8] = *b"STRATFTR";
+pub(crate) const WITNESS_MAGIC: [u8; 8] = *b"STRATWIT";
+pub(crate) const MANIFEST_MAGIC: [u8; 8] = *b"STRATMAN";
+pub(crate) const BATCH_MAGIC: [u8; 4] = *b"SBAT";
+
+pub(crate) const SEGMENT_HEADER_BYTES: usize = 80;
+pub(crate) const WITNESS_BYTES: usize = 72;
+pub(crate) const FOOTER_BYTES: usize = 128;
+pub(crate) const BATCH_HEADER_BYTES: usize = 96;
+pub(crate) const BATCH_CHAIN_OFFSET: usize = 80;
+pub(crate) const FRAME_HEADER_BYTES: usize = 60;
+pub(crate) const DEFINITION_HEADER_BYTES: usize = 40;
+pub(crate) const MANIFEST_HEADER_BYTES: usize = 128;
+pub(crate) const MANIFEST_SEGMENT_BYTES: usize = 128;
+
+/// Where in its segment each witness slot stands.
+pub(crate) const WITNESS_OFFSETS: [u64; 2] = [4096, 8192];
+
+/// Kinds of records.
+pub(crate) const RECORD_BYTES: u8 = 1;
+pub(crate) const RECORD_JSON: u8 = 2;
+pub(crate) const RECORD_DEFINITION: u8 = 0x40;
+
+/// Flags of an event frame: which optional parts it has, in this order. All others are refused;
+/// 0x40 is reserved for compressed and 0x80 for encrypted payloads.
+pub(crate) const FLAG_OCCURRED: u8 = 0x01;
+pub(crate) const FLAG_CORRELATION: u8 = 0x02;
+pub(crate) const FLAG_CAUSATION: u8 = 0x04;
+pub(crate) const FLAG_TAGS: u8 = 0x08;
+pub(crate) const FLAG_METADATA: u8 = 0x10;
+pub(crate) const FLAGS_KNOWN: u8 =
+    FLAG_OCCURRED | FLAG_CORRELATION | FLAG_CAUSATION | FLAG_TAGS | FLAG_METADATA;
+
+/// A flag of a batch header: the next batch begins on the next block. All others are refused.
+pub(crate) const BATCH_FLAG_NEXT_FRESH: u16 = 0x01;
+
+/// A flag of the manifest: the last writer never rewrote a block. All others are refused.
+pub(crate) const MANIFEST_FLAG_STRICT: u32 = 0x01;
+
+/// States of a segment in the manifest.
+pub(crate) const STATE_PREPARED: u32 = 1;
+pub(crate) const STATE_CUT: u32 = 2;
+pub(crate) const STATE_SEALED: u32 = 3;
+
+const _: () = {
+    use crate::limits::{BLOCK_BYTES, RECORD_ALIGN, SECTOR_BYTES, SEGMENT_HEAD_BYTES};
+    assert!(BATCH_HEADER_BYTES.is_multiple_of(RECORD_ALIGN));
+    assert!(BATCH_CHAIN_OFFSET + 16 == BATCH_HEADER_BYTES);
+    assert!(SEGMENT_HEADER_BYTES <= SECTOR_BYTES);
+    assert!(WITNESS_BYTES <= SECTOR_BYTES);
+    assert!(FOOTER_BYTES <= SECTOR_BYTES);
+    assert!(WITNESS_OFFSETS[0] == BLOCK_BYTES as u64);
+    assert!(WITNESS_OFFSETS[1] + BLOCK_BYTES as u64 == SEGMENT_HEAD_BYTES);
+};

@@ -1,0 +1,453 @@
+//! An event's frame: encoded before its place in the log is known, completed when it is.
+
+use super::FormatError;
+use super::align_up;
+use super::bytes::{get_array, get_i64, get_u16, get_u32, get_u64, put_i64, put_u32, put_u64};
+use super::checksum::SegmentKey;
+use super::constants::{
+    FLAG_CAUSATION, FLAG_CORRELATION, FLAG_METADATA, FLAG_OCCURRED, FLAG_TAGS, FLAGS_KNOWN,
+    FRAME_HEADER_BYTES, RECORD_BYTES, RECORD_JSON,
+};
+use crate::limits::{METADATA_BYTES_MAX, NAME_BYTES_MAX, NAME_BYTES_MIN, RECORD_ALIGN, TAGS_MAX};
+
+/// What the caller says of an event. Names and sizes are within their limits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FrameParts<'a> {
+    /// [`RECORD_BYTES`] or [`RECORD_JSON`].
+    pub kind: u8,
+    pub stream: &'a str,
+    pub id: [u8; 16],
+    /// Nanoseconds since the Unix epoch.
+    pub occurred_at: Option<i64>,
+    pub correlation: Option<[u8; 16]>,
+    pub causation: Option<[u8; 16]>,
+    pub tags: &'a [Box<str>],
+    pub metadata: &'a [u8],
+    pub payload: &'a [u8],
+}
+
+/// What the store adds when the event gets its place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FramePlace {
+    pub offset: u64,
+    pub type_ref: u32,
+    pub position: u64,
+    pub version: u64,
+    /// Nanoseconds since the Unix epoch.
+    pub recorded_at: i64,
+}
+
+impl FrameParts<'_> {
+    fn names_end(&self) -> usize {
+        let mut end = FRAME_HEADER_BYTES + self.stream.len();
+        end += if self.occurred_at.is_some() { 8 } else { 0 };
+        end += if self.correlation.is_some() { 16 } else { 0 };
+        end += if self.causation.is_some() { 16 } else { 0 };
+        if !self.tags.is_empty() {
+            end += 2 + self.tags.iter().map(|tag| 2 + tag.len()).sum::<usize>();
+        }
+        end += if self.metadata.is_empty() { 0 } else { 4 + self.metadata.len() };
+        end
+    }
+
+    /// How many bytes the frame takes in the log.
+    pub(crate) fn encoded_bytes(&self) -> usize {
+        pad(pad(self.names_end()) + self.payload.len())
+    }
+
+    /// Appends the frame to `out`, with zeroes where [`complete`] writes.
+    #[expect(clippy::cast_possible_truncation, reason = "every length is within its limit")]
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        let bytes = self.encoded_bytes();
+        out.reserve(bytes);
+        let mut flags = 0;
+        out.extend_from_slice(&(bytes as u32).to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&[self.kind, 0]);
+        out.extend_from_slice(&(self.stream.len() as u16).to_le_bytes());
+        out.extend_from_slice(&[0; 20]);
+        out.extend_from_slice(&self.id);
+        out.extend_from_slice(&[0; 8]);
+        out.extend_from_slice(&(self.payload.len() as u32).to_le_bytes());
+        debug_assert_eq!(out.len() - start, FRAME_HEADER_BYTES);
+        out.extend_from_slice(self.stream.as_bytes());
+        if let Some(occurred_at) = self.occurred_at {
+            flags |= FLAG_OCCURRED;
+            out.extend_from_slice(&occurred_at.to_le_bytes());
+        }
+        if let Some(id) = self.correlation {
+            flags |= FLAG_CORRELATION;
+            out.extend_from_slice(&id);
+        }
+        if let Some(id) = self.causation {
+            flags |= FLAG_CAUSATION;
+            out.extend_from_slice(&id);
+        }
+        if !self.tags.is_empty() {
+            flags |= FLAG_TAGS;
+            out.extend_from_slice(&(self.tags.len() as u16).to_le_bytes());
+            for tag in self.tags {
+                out.extend_from_slice(&(tag.len() as u16).to_le_bytes());
+                out.extend_from_slice(tag.as_bytes());
+            }
+        }
+        if !self.metadata.is_empty() {
+            flags |= FLAG_METADATA;
+            out.extend_from_slice(&(self.metadata.len() as u32).to_le_bytes());
+            out.extend_from_slice(self.metadata);
+        }
+        out.resize(start + pad(out.len() - start), 0);
+        out.extend_from_slice(self.payload);
+        out.resize(start + bytes, 0);
+        out[start + 9] = flags;
+    }
+}
+
+/// Fills in an encoded frame's place and checksums it.
+#[inline]
+pub(crate) fn complete(frame: &mut [u8], key: &SegmentKey, place: &FramePlace) {
+    put_u32(frame, 12, place.type_ref);
+    put_u64(frame, 16, place.position);
+    put_u64(frame, 24, place.version);
+    put_i64(frame, 48, place.recorded_at);
+    let crc = key.record(place.offset, frame);
+    put_u32(frame, 4, crc);
+}
+
+/// A frame in a segment: borrowed, and checked for its structure when it was made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame<'a> {
+    bytes: &'a [u8],
+    payload_at: u32,
+}
+
+impl<'a> Frame<'a> {
+    /// Reads the frame that fills `bytes`. Its checksum is the caller's to check, before.
+    ///
+    /// # Errors
+    /// [`FormatError`], where the bytes have not the structure of a frame.
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, FormatError> {
+        if bytes.len() < FRAME_HEADER_BYTES {
+            return Err(FormatError::Short);
+        }
+        if get_u32(bytes, 0) as usize != bytes.len() {
+            return Err(FormatError::Field("length"));
+        }
+        if !matches!(bytes[8], RECORD_BYTES | RECORD_JSON) {
+            return Err(FormatError::Field("kind"));
+        }
+        let flags = bytes[9];
+        if flags & !FLAGS_KNOWN != 0 {
+            return Err(FormatError::Field("flags"));
+        }
+        let stream = usize::from(get_u16(bytes, 10));
+        if !(NAME_BYTES_MIN..=NAME_BYTES_MAX).contains(&stream) {
+            return Err(FormatError::Field("stream"));
+        }
+        let mut cursor = Cursor { bytes, at: FRAME_HEADER_BYTES };
+        text(cursor.take(stream)?, "stream")?;
+        if flags != 0 {
+            cursor.skip_optional(flags)?;
+        }
+        let payload_at = pad(cursor.at);
+        let payload = get_u32(bytes, 56) as usize;
+        match payload_at.checked_add(payload) {
+            Some(end) if pad(end) == bytes.len() => {}
+            _ => return Err(FormatError::Field("payload")),
+        }
+        let payload_at = u32::try_from(payload_at).map_err(|_| FormatError::Field("payload"))?;
+        Ok(Self { bytes, payload_at })
+    }
+
+    /// A frame that [`Frame::parse`] has read before, with where its payload begins.
+    pub(crate) fn checked(bytes: &'a [u8], payload_at: u32) -> Self {
+        Self { bytes, payload_at }
+    }
+
+    pub(crate) fn payload_at(&self) -> u32 {
+        self.payload_at
+    }
+
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    pub(crate) fn kind(&self) -> u8 {
+        self.bytes[8]
+    }
+
+    pub(crate) fn type_ref(&self) -> u32 {
+        get_u32(self.bytes, 12)
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        get_u64(self.bytes, 16)
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        get_u64(self.bytes, 24)
+    }
+
+    pub(crate) fn id(&self) -> [u8; 16] {
+        get_array(self.bytes, 32)
+    }
+
+    pub(crate) fn recorded_at(&self) -> i64 {
+        get_i64(self.bytes, 48)
+    }
+
+    pub(crate) fn stream_bytes(&self) -> &'a [u8] {
+        &self.bytes[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + usize::from(get_u16(self.bytes, 10))]
+    }
+
+    pub(crate) fn stream(&self) -> &'a str {
+        utf8(self.stream_bytes())
+    }
+
+    pub(crate) fn payload(&self) -> &'a [u8] {
+        let start = self.payload_at as usize;
+        &self.bytes[start..start + get_u32(self.bytes, 56) as usize]
+    }
+
+    pub(crate) fn occurred_at(&self) -> Option<i64> {
+        self.part(FLAG_OCCURRED).map(|at| get_i64(self.bytes, at))
+    }
+
+    pub(crate) fn correlation(&self) -> Option<[u8; 16]> {
+        self.part(FLAG_CORRELATION).map(|at| get_array(self.bytes, at))
+    }
+
+    pub(crate) fn causation(&self) -> Option<[u8; 16]> {
+        self.part(FLAG_CAUSATION).map(|at| get_array(self.bytes, at))
+    }
+
+    pub(crate) fn tags(&self) -> TagsIter<'a> {
+        match self.part(FLAG_TAGS) {
+            Some(at) => TagsIter { left: get_u16(self.bytes, at), bytes: &self.bytes[at + 2..] },
+            None => TagsIter { left: 0, bytes: &[] },
+        }
+    }
+
+    pub(crate) fn metadata(&self) -> &'a [u8] {
+        match self.part(FLAG_METADATA) {
+            Some(at) => &self.bytes[at + 4..at + 4 + get_u32(self.bytes, at) as usize],
+            None => &[],
+        }
+    }
+
+    /// Where the optional part of this flag begins. The structure was checked by [`Frame::parse`].
+    fn part(&self, wanted: u8) -> Option<usize> {
+        let flags = self.bytes[9];
+        if flags & wanted == 0 {
+            return None;
+        }
+        let mut cursor =
+            Cursor { bytes: self.bytes, at: FRAME_HEADER_BYTES + self.stream_bytes().len() };
+        cursor.skip_optional(flags & (wanted - 1)).ok()?;
+        Some(cursor.at)
+    }
+}
+
+/// The tags of an event, in the order in which they were given.
+#[derive(Debug, Clone)]
+pub struct TagsIter<'a> {
+    left: u16,
+    bytes: &'a [u8],
+}
+
+impl<'a> Iterator for TagsIter<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        self.left = self.left.checked_sub(1)?;
+        let length = usize::from(get_u16(self.bytes, 0));
+        let tag = utf8(&self.bytes[2..2 + length]);
+        self.bytes = &self.bytes[2 + length..];
+        Some(tag)
+    }
+}
+
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], FormatError> {
+        let end = self.at.checked_add(length).ok_or(FormatError::Short)?;
+        let taken = self.bytes.get(self.at..end).ok_or(FormatError::Short)?;
+        self.at = end;
+        Ok(taken)
+    }
+
+    /// Goes over the optional parts of these flags, which stand in the order of their bits.
+    fn skip_optional(&mut self, flags: u8) -> Result<(), FormatError> {
+        if flags & FLAG_OCCURRED != 0 {
+            self.take(8)?;
+        }
+        if flags & FLAG_CORRELATION != 0 {
+            self.take(16)?;
+        }
+        if flags & FLAG_CAUSATION != 0 {
+            self.take(16)?;
+        }
+        if flags & FLAG_TAGS != 0 {
+            let count = usize::from(get_u16(self.take(2)?, 0));
+            if count == 0 || count > TAGS_MAX {
+                return Err(FormatError::Field("tags"));
+            }
+            for _ in 0..count {
+                let length = usize::from(get_u16(self.take(2)?, 0));
+                if !(NAME_BYTES_MIN..=NAME_BYTES_MAX).contains(&length) {
+                    return Err(FormatError::Field("tags"));
+                }
+                text(self.take(length)?, "tags")?;
+            }
+        }
+        if flags & FLAG_METADATA != 0 {
+            let length = get_u32(self.take(4)?, 0) as usize;
+            if length == 0 || length > METADATA_BYTES_MAX {
+                return Err(FormatError::Field("metadata"));
+            }
+            self.take(length)?;
+        }
+        Ok(())
+    }
+}
+
+fn pad(length: usize) -> usize {
+    // Lengths in memory fit 64 bits, so the sum does not overflow.
+    usize::try_from(align_up(length as u64, RECORD_ALIGN as u64)).unwrap_or(usize::MAX)
+}
+
+fn text(bytes: &[u8], field: &'static str) -> Result<(), FormatError> {
+    std::str::from_utf8(bytes).map(|_| ()).map_err(|_| FormatError::Field(field))
+}
+
+/// Text that [`Frame::parse`] has found to be UTF-8.
+fn utf8(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or("\u{fffd}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::checksum::{SegmentIdentity, StoreId};
+    use super::*;
+
+    fn key() -> SegmentKey {
+        SegmentKey::new(SegmentIdentity { store: StoreId([1; 16]), segment: 9, salt: 77 })
+    }
+
+    const PLACE: FramePlace =
+        FramePlace { offset: 12_384, type_ref: 3, position: 41, version: 7, recorded_at: 99 };
+
+    fn encoded(parts: &FrameParts<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        parts.encode(&mut bytes);
+        assert_eq!(bytes.len(), parts.encoded_bytes());
+        complete(&mut bytes, &key(), &PLACE);
+        bytes
+    }
+
+    fn full(tags: &[Box<str>]) -> FrameParts<'_> {
+        FrameParts {
+            kind: RECORD_JSON,
+            stream: "case-1",
+            id: [5; 16],
+            occurred_at: Some(-3),
+            correlation: Some([6; 16]),
+            causation: Some([7; 16]),
+            tags,
+            metadata: b"who",
+            payload: b"{\"a\":1}",
+        }
+    }
+
+    #[test]
+    fn a_frame_with_every_part_comes_back() {
+        let tags = ["order:1".into(), "ü".into()];
+        let bytes = encoded(&full(&tags));
+        assert!(key().record_is_good(PLACE.offset, &bytes));
+        let frame = Frame::parse(&bytes).unwrap();
+        assert_eq!(frame.kind(), RECORD_JSON);
+        assert_eq!(frame.stream(), "case-1");
+        assert_eq!(frame.id(), [5; 16]);
+        assert_eq!(frame.occurred_at(), Some(-3));
+        assert_eq!(frame.correlation(), Some([6; 16]));
+        assert_eq!(frame.causation(), Some([7; 16]));
+        assert_eq!(frame.tags().collect::<Vec<_>>(), ["order:1", "ü"]);
+        assert_eq!(frame.metadata(), b"who");
+        assert_eq!(frame.payload(), b"{\"a\":1}");
+        assert_eq!(frame.payload_at as usize % RECORD_ALIGN, 0);
+        assert_eq!((frame.type_ref(), frame.position(), frame.version()), (3, 41, 7));
+        assert_eq!(frame.recorded_at(), 99);
+    }
+
+    #[test]
+    fn each_optional_part_may_be_missing() {
+        let tags = ["t".into()];
+        for missing in 0..32_u8 {
+            let mut parts = full(&tags);
+            if missing & 1 != 0 {
+                parts.occurred_at = None;
+            }
+            if missing & 2 != 0 {
+                parts.correlation = None;
+            }
+            if missing & 4 != 0 {
+                parts.causation = None;
+            }
+            if missing & 8 != 0 {
+                parts.tags = &[];
+            }
+            if missing & 16 != 0 {
+                parts.metadata = b"";
+            }
+            let bytes = encoded(&parts);
+            let frame = Frame::parse(&bytes).unwrap();
+            assert_eq!(frame.occurred_at(), parts.occurred_at);
+            assert_eq!(frame.correlation(), parts.correlation);
+            assert_eq!(frame.causation(), parts.causation);
+            assert_eq!(frame.tags().count(), parts.tags.len());
+            assert_eq!(frame.metadata(), parts.metadata);
+            assert_eq!(frame.payload(), parts.payload);
+        }
+    }
+
+    #[test]
+    fn an_event_of_256_bytes_with_a_name_of_20_takes_336() {
+        let parts = FrameParts {
+            kind: RECORD_BYTES,
+            stream: "stream-0000000000001",
+            id: [0; 16],
+            occurred_at: None,
+            correlation: None,
+            causation: None,
+            tags: &[],
+            metadata: b"",
+            payload: &[1; 256],
+        };
+        assert_eq!(parts.encoded_bytes(), 336);
+    }
+
+    #[test]
+    fn hostile_bytes_are_refused_without_panic() {
+        let tags = ["order:1".into()];
+        let good = encoded(&full(&tags));
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..20_000 {
+            let mut bytes = good.clone();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(0..bytes.len());
+                bytes[at] = random.u8(..);
+            }
+            if let Ok(frame) = Frame::parse(&bytes) {
+                let _ = (frame.stream(), frame.payload(), frame.metadata(), frame.tags().count());
+                let _ = (frame.occurred_at(), frame.correlation(), frame.causation());
+            }
+            let cut = random.usize(0..good.len());
+            assert!(Frame::parse(&good[..cut]).is_err());
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! An embedded event store: an append-only segmented log with group commit.
+//!
+//! A [`Store`] is one directory. [Append](Store::append) immutable events to streams, and
+//! [read](Store::read_all) them back, in the order of the whole log or of one stream, after any crash.
+//!
+//! ```no_run
+//! use stratalog::{Expect, NewEvent, Store};
+//!
+//! let store = Store::open("data/events")?;
+//! let opened = NewEvent::json("ticket-opened", &"printer on fire")?;
+//! let receipt = store.append("ticket-42", Expect::NoStream, [opened]).wait()?;
+//! assert_eq!(receipt.version(), 0);
+//!
+//! let mut reader = store.read_stream("ticket-42").forward();
+//! while let Some(batch) = reader.next_batch()? {
+//!     for event in &batch {
+//!         println!("{}: {}", event.event_type(), event.json::<&str>()?);
+//!     }
+//! }
+//! store.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A [`MemoryDisk`](disk::MemoryDisk) carries a store for tests: without files, and crashing on demand.
+
+// What a user sees: the façade, its settings, its errors, and what an event is.
+mod error;
+mod event;
+pub mod limits;
+mod options;
+mod store;
+// The way of an append: sequenced, committed, kept in segments. Each calls those below it.
+mod append;
+mod commit;
+mod log;
+// The bytes, and what carries them; they know nothing of what is above.
+pub mod disk;
+mod format;
+// What is derived from the log, and what looks after it.
+mod index;
+mod maintain;
+mod read;
+mod recovery;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct ReadmeExample;
+
+pub use append::{
+    Append, AppendFuture, Check, CheckFuture, Durability, EventEncoder, Expect, Pending, Receipt,
+    ToEvent,
+};
+pub use error::{
+    AppendError, CloseError, Conflict, DamageReason, FileError, OpenError, Poisoned, ReadError,
+};
+pub use event::{
+    EncodeError, EventId, InvalidName, NamePart, NewEvent, ParseIdError, PayloadKind, Position,
+    Timestamp, category,
+};
+pub use format::FormatError;
+pub use format::checksum::StoreId;
+pub use format::frame::TagsIter;
+pub use maintain::{Finding, Stats, Verification};
+pub use options::Options;
+pub use read::{
+    Batch, BatchIter, EventRef, EventView, ReadAll, ReadStream, ReaderAll, ReaderStream,
+};
+pub use recovery::{Case, Refusal, TornTail};
+pub use store::Store;

@@ -1,0 +1,96 @@
+//! Every bound of the engine in one place, with the relations between them asserted at compile time.
+//!
+//! Owns numbers only. Anyone may read them; nothing here calls anything.
+
+/// The unit of every write to the log, and the alignment of its memory: 4 KiB.
+pub const BLOCK_BYTES: usize = 4096;
+/// [`BLOCK_BYTES`] as a file offset.
+pub(crate) const BLOCK: u64 = BLOCK_BYTES as u64;
+/// The unit that a disk writes whole or not at all.
+pub const SECTOR_BYTES: usize = 512;
+/// Alignment of records in a segment, so that an archived payload can be borrowed in place.
+pub const RECORD_ALIGN: usize = 16;
+
+/// The most events in one append.
+pub const APPEND_EVENTS_MAX: usize = 65_536;
+/// The most encoded bytes in one append, where the segments are large enough for it (see
+/// [`append_bytes_max`]).
+pub const APPEND_BYTES_MAX: u64 = 16 << 20;
+/// The least and the most that a stream name, an event type or a tag may have, in bytes of UTF-8.
+pub const NAME_BYTES_MIN: usize = 1;
+/// See [`NAME_BYTES_MIN`].
+pub const NAME_BYTES_MAX: usize = 256;
+/// The most tags on one event.
+pub const TAGS_MAX: usize = 64;
+/// The most bytes of metadata on one event.
+pub const METADATA_BYTES_MAX: usize = 64 << 10;
+/// The most distinct event types (name, schema version, layout fingerprint) in one segment.
+pub const SEGMENT_TYPES_MAX: usize = 65_536;
+
+/// The smallest `segment_bytes` that a store can be given.
+pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// The default of `segment_bytes`.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+/// The largest `segment_bytes`.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// The size of a store's first segment; each further one is twice the one before, up to `segment_bytes`.
+pub const SEGMENT_BYTES_FIRST: u64 = 1 << 20;
+/// The blocks at a segment's start that hold no batches: the header and two witness slots.
+pub const SEGMENT_HEAD_BYTES: u64 = 3 * BLOCK;
+/// What is kept free at a segment's end for its footer.
+pub const SEGMENT_FOOT_BYTES: u64 = BLOCK;
+
+/// A chunk of the tail's memory, unless one append needs a larger one.
+pub const CHUNK_BYTES: usize = 1 << 20;
+/// A batch is closed for further appends when it has this many bytes.
+pub const BATCH_BYTES_FULL: usize = 1 << 20;
+/// A batch of at least this many bytes is followed by one on a fresh block, so that both can be in
+/// flight at once.
+pub const BATCH_BYTES_LARGE: u64 = 64 << 10;
+/// How many batches may be in flight, written or being written, above the durable watermark.
+pub const IN_FLIGHT_BATCHES_MAX: u32 = 4;
+/// How many closed batches may wait for the device before claims wait too.
+pub const CLOSED_BATCHES_MAX: usize = 8;
+/// How many segments may be full but not yet sealed and indexed before appends wait.
+pub const UNSEALED_SEGMENTS_MAX: usize = 2;
+/// How long the log must be idle before the durable watermark is witnessed.
+pub const WITNESS_IDLE: std::time::Duration = std::time::Duration::from_millis(5);
+
+/// The most events in one [`Batch`](crate::Batch) that a reader returns.
+pub const READ_BATCH_EVENTS: usize = 512;
+/// The most frame bytes after which a reader ends its batch.
+pub const READ_BATCH_BYTES: usize = 1 << 20;
+/// The most segments a manifest may name.
+pub const SEGMENTS_MAX: usize = 1 << 22;
+/// How many heads of cold streams are remembered.
+pub const HEADS_CACHED_MAX: usize = 65_536;
+
+/// The most encoded bytes in one append to a store whose segments grow to `segment_bytes`: the smaller
+/// of [`APPEND_BYTES_MAX`] and a quarter of `segment_bytes`.
+///
+/// ```
+/// assert_eq!(stratalog::limits::append_bytes_max(64 << 20), 16 << 20);
+/// assert_eq!(stratalog::limits::append_bytes_max(1 << 20), 256 << 10);
+/// ```
+pub const fn append_bytes_max(segment_bytes: u64) -> u64 {
+    let quarter = segment_bytes / 4;
+    if quarter < APPEND_BYTES_MAX { quarter } else { APPEND_BYTES_MAX }
+}
+
+const _: () = {
+    assert!(BLOCK_BYTES.is_multiple_of(SECTOR_BYTES));
+    assert!(SECTOR_BYTES.is_multiple_of(RECORD_ALIGN));
+    assert!(SEGMENT_BYTES_MIN.is_multiple_of(BLOCK));
+    assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES_FIRST);
+    assert!(SEGMENT_BYTES_FIRST <= SEGMENT_BYTES_DEFAULT);
+    assert!(SEGMENT_BYTES_DEFAULT <= SEGMENT_BYTES_MAX);
+    // Offsets inside a segment are kept in units of RECORD_ALIGN in 32 bits.
+    assert!(SEGMENT_BYTES_MAX / RECORD_ALIGN as u64 <= u32::MAX as u64);
+    // The largest append and what frames a segment fit into the smallest segment that allows it.
+    assert!(
+        append_bytes_max(SEGMENT_BYTES_MIN) + SEGMENT_HEAD_BYTES + SEGMENT_FOOT_BYTES + 2 * BLOCK
+            <= SEGMENT_BYTES_MIN
+    );
+    assert!(CHUNK_BYTES.is_multiple_of(BLOCK_BYTES));
+    assert!(UNSEALED_SEGMENTS_MAX >= 1);
+};

@@ -1,0 +1,9 @@
+//! Looking after a store: figures, and verification of everything that is stored.
+//!
+//! Reads through the catalog (`log`) and the disk; changes nothing. Called by `store`.
+
+mod stats;
+mod verify;
+
+pub use stats::Stats;
+pub use verify::{Finding, Verification};

@@ -1,0 +1,75 @@
+//! Figures about a store.
+
+use std::collections::BTreeSet;
+
+use crate::error::{FileError, ReadError};
+use crate::index::TermKind;
+use crate::log::{CatalogSegment, names};
+use crate::read::Reads;
+
+/// What a store holds, and what it takes.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Durable events.
+    pub events: u64,
+    /// Streams that have an event.
+    pub streams: u64,
+    /// Distinct event types, by name.
+    pub types: u64,
+    /// The position of the last event; 0 where there is none.
+    pub last_position: u64,
+    /// Segments with at least one event.
+    pub segments: u64,
+    /// Bytes of the log in use: headers, witnesses, batches, padding and footers; not the index, and not
+    /// the blocks that are prepared but not used yet.
+    pub log_bytes: u64,
+    /// Bytes of index files.
+    pub index_bytes: u64,
+}
+
+impl Stats {
+    /// Bytes of the log in use for each event; 0 where there is none.
+    #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
+    pub fn log_bytes_per_event(&self) -> f64 {
+        if self.events == 0 { 0.0 } else { self.log_bytes as f64 / self.events as f64 }
+    }
+
+    pub(crate) fn gather(reads: &Reads) -> Result<Self, ReadError> {
+        let watermark = reads.watermark.get();
+        let catalog = reads.catalogs.load();
+        let mut stats = Self { events: watermark, last_position: watermark, ..Self::default() };
+        let mut types = BTreeSet::new();
+        for segment in &catalog.segments {
+            match segment {
+                CatalogSegment::Sealed(sealed) if sealed.content.events == 0 => {
+                    stats.log_bytes += sealed.content.file_bytes();
+                }
+                CatalogSegment::Sealed(sealed) => {
+                    let open = sealed.open()?;
+                    stats.segments += 1;
+                    stats.log_bytes += sealed.content.file_bytes();
+                    stats.streams += open.index.streams_created();
+                    types.extend(open.types.iter().map(|event_type| event_type.name.clone()));
+                }
+                CatalogSegment::Live(live) => {
+                    let visible = live.visible_events(watermark);
+                    stats.segments += u64::from(visible > 0);
+                    stats.log_bytes += live.content().data_end;
+                    stats.streams += live
+                        .index
+                        .terms(visible)
+                        .filter(|term| term.term.kind == TermKind::Stream)
+                        .filter(|term| term.postings.first_version() == 0)
+                        .count() as u64;
+                    types.extend(live.types.iter().map(|event_type| event_type.name.clone()));
+                }
+            }
+        }
+        stats.types = types.len() as u64;
+        let listing = reads.disk.list().map_err(FileError::at("listing", "the directory"))?;
+        let indexes = listing.iter().filter(|entry| names::parse_index(&entry.name).is_some());
+        stats.index_bytes = indexes.map(|entry| entry.bytes).sum();
+        Ok(stats)
+    }
+}

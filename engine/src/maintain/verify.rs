@@ -1,0 +1,266 @@
+//! Verification: everything is read from the disk, past the page cache, and compared with what it should
+//! be. Needs memory for one segment at a time.
+
+use std::fmt;
+use std::io;
+
+use crate::disk::{Access, AlignedBuf, Disk, read_full_at};
+use crate::error::{DamageReason, FileError, ReadError};
+use crate::format::FormatError;
+use crate::format::batch::BatchHeader;
+use crate::format::bytes::is_zero;
+use crate::format::checksum::{Chain, SegmentKey};
+use crate::format::constants::BATCH_HEADER_BYTES;
+use crate::format::footer::{self, SegmentContent};
+use crate::format::scan::{Record, records};
+use crate::format::segment::SegmentHeader;
+use crate::index::SealedIndex;
+use crate::limits::{BLOCK_BYTES, SEGMENT_HEAD_BYTES};
+use crate::log::{CatalogSegment, build_from_log, names, stamp_of};
+use crate::read::Reads;
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    file: String,
+    offset: u64,
+    first_position: u64,
+    last_position: u64,
+    what: String,
+}
+
+impl Finding {
+    /// The file.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Where in it.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The first position of the part of the log that is affected.
+    pub fn first_position(&self) -> u64 {
+        self.first_position
+    }
+
+    /// The last.
+    pub fn last_position(&self) -> u64 {
+        self.last_position
+    }
+
+    /// What is wrong there.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, offset, first_position, last_position, what } = self;
+        write!(f, "{file}: {what}, at offset {offset}")?;
+        write!(f, " (positions {first_position} to {last_position})")
+    }
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verification {
+    /// Events whose checksums were found to be good.
+    pub events: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Sealed segments whose index file is not there: never written before a crash, or deleted. That costs
+    /// time when they are read, and is no damage.
+    pub indexes_missing: u64,
+    /// What is not as it should be; empty for a sound store.
+    pub findings: Vec<Finding>,
+}
+
+impl Verification {
+    /// Whether everything is as it should be.
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    pub(crate) fn run(
+        reads: &Reads,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Self, ReadError> {
+        // What is durable is looked at; the catalog has every segment up to the watermark.
+        let _ = reads.watermark.get();
+        let catalog = reads.catalogs.load();
+        let segments: Vec<_> = catalog
+            .segments
+            .iter()
+            .map(|segment| match segment {
+                CatalogSegment::Sealed(sealed) => (&sealed.key, sealed.content, true),
+                CatalogSegment::Live(live) => (&live.key, live.content(), false),
+            })
+            .collect();
+        let total = segments.iter().map(|(_, content, _)| content.data_end).sum();
+        let mut found = Self::default();
+        let mut chain = Chain::origin(reads.store);
+        let mut next_position = 1;
+        for (key, content, sealed) in segments {
+            if content.first_position != next_position {
+                found.add(key, &content, 0, DamageReason::Content);
+            }
+            let log = read_file(&*reads.disk, &names::segment(key.identity.segment))?;
+            found.bytes += log.len() as u64;
+            match check_segment(key, &content, chain, &log, sealed) {
+                Ok(()) => found.events += content.events,
+                Err((offset, reason)) => found.add(key, &content, offset, reason),
+            }
+            if sealed && content.events > 0 {
+                found.check_index(&*reads.disk, key, &content, &log)?;
+            }
+            chain = content.chain;
+            next_position = content.next_position();
+            progress(found.bytes.min(total), total);
+        }
+        Ok(found)
+    }
+
+    fn add(
+        &mut self,
+        key: &SegmentKey,
+        content: &SegmentContent,
+        offset: u64,
+        reason: DamageReason,
+    ) {
+        self.findings.push(Finding {
+            file: names::segment(key.identity.segment),
+            offset,
+            first_position: content.first_position,
+            last_position: content.next_position().saturating_sub(1),
+            what: reason.to_string(),
+        });
+    }
+
+    /// Compares an index file with the one that the log gives: equal to the byte, so that what is in one
+    /// is in the other.
+    fn check_index(
+        &mut self,
+        disk: &dyn Disk,
+        key: &SegmentKey,
+        content: &SegmentContent,
+        log: &[u8],
+    ) -> Result<(), ReadError> {
+        let Ok(right) = build_from_log(key, content, log) else {
+            // The log is damaged, which was found before.
+            return Ok(());
+        };
+        let name = names::index(key.identity.segment);
+        let wrong = match read_file(disk, &name) {
+            Ok(bytes) => {
+                self.bytes += bytes.len() as u64;
+                let differs = bytes.iter().zip(&right).position(|(one, other)| one != other);
+                let checked = SealedIndex::open(bytes.as_slice(), &stamp_of(key, content))
+                    .and_then(|index| index.verify_all());
+                match (checked, differs) {
+                    (Ok(()), None) if bytes.len() == right.len() => None,
+                    (Ok(()), at) => {
+                        let at = at.unwrap_or_else(|| bytes.len().min(right.len()));
+                        Some((at as u64, "it is not the index of what the log holds".to_owned()))
+                    }
+                    (Err(damage), at) => Some((at.unwrap_or(0) as u64, damage.to_string())),
+                }
+            }
+            Err(error) if error.cause.kind() == io::ErrorKind::NotFound => {
+                self.indexes_missing += 1;
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.findings.extend(wrong.map(|(offset, what)| Finding {
+            file: name,
+            offset,
+            first_position: content.first_position,
+            last_position: content.next_position().saturating_sub(1),
+            what: format!("{what}; the index is a cache, and is rebuilt from the log"),
+        }));
+        Ok(())
+    }
+}
+
+/// Checks a segment: header, batches, chain, records, gaps, footer.
+fn check_segment(
+    key: &SegmentKey,
+    content: &SegmentContent,
+    mut chain: Chain,
+    log: &[u8],
+    sealed: bool,
+) -> Result<(), (u64, DamageReason)> {
+    match SegmentHeader::parse(log) {
+        Ok(header) if header.identity == key.identity => {}
+        Ok(_) => return Err((0, DamageReason::Foreign)),
+        Err(error) => return Err((0, error.into())),
+    }
+    let (mut offset, mut end) = (SEGMENT_HEAD_BYTES, SEGMENT_HEAD_BYTES);
+    let mut position = content.first_position;
+    for sequence in content.first_sequence..content.next_sequence() {
+        let damaged = |reason| (offset, reason);
+        let at = usize::try_from(offset).map_err(|_| damaged(DamageReason::Ends))?;
+        let rest = log.get(at..).ok_or(damaged(DamageReason::Ends))?;
+        let header =
+            BatchHeader::parse(key, offset, rest).map_err(|error| damaged(error.into()))?;
+        if !header.follows(chain, rest) || header.sequence != sequence {
+            return Err(damaged(DamageReason::Chain));
+        }
+        let inside = rest.get(BATCH_HEADER_BYTES..header.bytes as usize);
+        let inside = inside.ok_or(damaged(DamageReason::Ends))?;
+        if !header.content_is_good(key, inside) {
+            return Err(damaged(FormatError::Checksum.into()));
+        }
+        for record in records(key, offset + BATCH_HEADER_BYTES as u64, inside) {
+            let (at, record) = record.map_err(|error| damaged(error.into()))?;
+            if let Record::Event(frame) = record {
+                if frame.position() != position {
+                    return Err((at, DamageReason::Misplaced { found: frame.position() }));
+                }
+                position += 1;
+            }
+        }
+        chain = header.chain;
+        end = header.end();
+        offset = header.next_offset();
+        let gap = range(log, end, offset.min(content.data_end));
+        if !is_zero(gap) {
+            return Err((end, FormatError::Field("padding").into()));
+        }
+    }
+    let whole =
+        end == content.data_end && chain == content.chain && position == content.next_position();
+    if !whole {
+        return Err((end, DamageReason::Content));
+    }
+    if sealed {
+        let at = content.footer_offset();
+        let block = range(log, at, at + BLOCK_BYTES as u64);
+        match footer::parse(key, at, block) {
+            Ok(found) if found == *content => {}
+            Ok(_) => return Err((at, DamageReason::Content)),
+            Err(error) => return Err((at, error.into())),
+        }
+    }
+    Ok(())
+}
+
+fn range(log: &[u8], from: u64, to: u64) -> &[u8] {
+    let index = |offset| usize::try_from(offset).unwrap_or(usize::MAX).min(log.len());
+    log.get(index(from)..index(to)).unwrap_or_default()
+}
+
+fn read_file(disk: &dyn Disk, name: &str) -> Result<Vec<u8>, FileError> {
+    let read = || {
+        let file = disk.open(name, Access::Read)?;
+        let length = usize::try_from(file.len()?).map_err(io::Error::other)?;
+        let mut buffer = AlignedBuf::zeroed(length.max(1))?;
+        let read = read_full_at(&*file, &mut buffer, 0)?;
+        Ok(buffer[..read.min(length)].to_vec())
+    };
+    read().map_err(FileError::at("reading", name))
+}

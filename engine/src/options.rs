@@ -1,0 +1,177 @@
+//! Every setting of a store: unit, default, bounds; checked once, when it is opened.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::disk::{Disk, PwriteDisk, WriteMode};
+use crate::error::OpenError;
+use crate::limits::{
+    BLOCK, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_FIRST, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+};
+use crate::store::Store;
+
+/// How to open a store.
+///
+/// ```no_run
+/// let store = stratalog::Store::options().segment_bytes(1 << 20).open("data/events")?;
+/// store.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Options {
+    segment_bytes: u64,
+    write_mode: Option<WriteMode>,
+    strict_blocks: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { segment_bytes: SEGMENT_BYTES_DEFAULT, write_mode: None, strict_blocks: false }
+    }
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How large a segment file grows, in bytes: a multiple of 4,096 from [`SEGMENT_BYTES_MIN`] to
+    /// [`SEGMENT_BYTES_MAX`]; default [`SEGMENT_BYTES_DEFAULT`]. It also bounds an append, see
+    /// [`append_bytes_max`](crate::limits::append_bytes_max). May differ between openings.
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// Forces the way in which files are written; default: what the file system is found to support.
+    #[must_use]
+    pub fn write_mode(mut self, mode: WriteMode) -> Self {
+        self.write_mode = Some(mode);
+        self
+    }
+
+    /// Never rewrites a block that holds acknowledged bytes, for disks on which an interrupted write may
+    /// damage what it does not change, or leave half a sector. Each batch then takes whole blocks of
+    /// 4 KiB. Default: false, which relies on sectors of 512 bytes being written whole or not at all.
+    /// May differ between openings.
+    #[must_use]
+    pub fn strict_blocks(mut self, strict: bool) -> Self {
+        self.strict_blocks = strict;
+        self
+    }
+
+    /// Opens the store in a directory for reading and writing, creating both where there is none, and
+    /// recovering what a crash left.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(&self, directory: impl AsRef<Path>) -> Result<Store, OpenError> {
+        self.check()?;
+        let path = directory.as_ref();
+        let disk = match self.write_mode {
+            Some(mode) => PwriteDisk::options().mode(mode).open(path),
+            None => PwriteDisk::open(path),
+        };
+        let disk = disk.map_err(|cause| directory_error(path, cause))?;
+        self.open_on(Arc::new(disk)).map_err(|error| match error {
+            OpenError::Locked { .. } => OpenError::Locked { directory: path.display().to_string() },
+            other => other,
+        })
+    }
+
+    /// Opens the store in a directory for reading only, also beside another process that writes to it.
+    /// Shows what is durable at this moment; repairs and changes nothing.
+    ///
+    /// # Errors
+    /// [`OpenError`]; [`OpenError::NotFound`] where there is no store.
+    pub fn open_read_only(&self, directory: impl AsRef<Path>) -> Result<Store, OpenError> {
+        let path = directory.as_ref();
+        let disk = PwriteDisk::open_read_only(path).map_err(|source| {
+            if source.kind() == std::io::ErrorKind::NotFound {
+                return OpenError::NotFound { directory: path.display().to_string() };
+            }
+            directory_error(path, source)
+        })?;
+        self.open_read_only_on(Arc::new(disk)).map_err(|error| match error {
+            OpenError::NotFound { .. } => {
+                OpenError::NotFound { directory: path.display().to_string() }
+            }
+            other => other,
+        })
+    }
+
+    /// As [`Options::open`], on a disk of the caller's: a
+    /// [`MemoryDisk`](crate::disk::MemoryDisk) makes a store without files.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_on(&self, disk: Arc<dyn Disk>) -> Result<Store, OpenError> {
+        self.check()?;
+        Store::open_writer(disk, self)
+    }
+
+    /// As [`Options::open_read_only`], on a disk of the caller's.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_read_only_on(&self, disk: Arc<dyn Disk>) -> Result<Store, OpenError> {
+        Store::open_reader(disk)
+    }
+
+    fn check(&self) -> Result<(), OpenError> {
+        let bytes = self.segment_bytes;
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes) || !bytes.is_multiple_of(BLOCK)
+        {
+            return Err(OpenError::SegmentBytes { bytes });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_strict(&self) -> bool {
+        self.strict_blocks
+    }
+
+    pub(crate) fn segment_bytes_max(&self) -> u64 {
+        self.segment_bytes
+    }
+
+    /// The length of the next segment's file, where the ones before have `bytes_before` together and
+    /// one append may need `bytes_needed`.
+    pub(crate) fn next_segment_bytes(&self, bytes_before: u64, bytes_needed: u64) -> u64 {
+        let doubled = (bytes_before + 1).next_power_of_two().max(SEGMENT_BYTES_FIRST);
+        doubled.max(bytes_needed.next_power_of_two()).min(self.segment_bytes)
+    }
+}
+
+fn directory_error(path: &Path, cause: std::io::Error) -> OpenError {
+    OpenError::Directory { path: path.into(), cause }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_begin_small_and_double() {
+        let options = Options::new().segment_bytes(8 << 20);
+        let mut before = 0;
+        let mut sizes = Vec::new();
+        for _ in 0..6 {
+            let bytes = options.next_segment_bytes(before, 0);
+            sizes.push(bytes >> 20);
+            before += bytes;
+        }
+        assert_eq!(sizes, [1, 2, 4, 8, 8, 8]);
+        assert_eq!(options.next_segment_bytes(0, 2_500_000) >> 20, 4);
+    }
+
+    #[test]
+    fn sizes_out_of_bounds_are_refused() {
+        for bytes in [0, SEGMENT_BYTES_MIN - 1, SEGMENT_BYTES_MAX + BLOCK, (1 << 20) + 1] {
+            let refused = Options::new().segment_bytes(bytes).check();
+            assert!(matches!(refused, Err(OpenError::SegmentBytes { .. })), "{bytes}");
+        }
+    }
+}

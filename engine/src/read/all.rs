@@ -1,0 +1,208 @@
+//! Reading the whole log, in the order of positions.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use super::Reads;
+use super::batch::Batch;
+use crate::error::ReadError;
+use crate::event::Position;
+use crate::limits::{READ_BATCH_EVENTS, RECORD_ALIGN};
+use crate::log::{CatalogSegment, IndexOrRead, OpenSegment, SealedSegment};
+
+/// A read of all events, to be narrowed and begun.
+#[derive(Debug, Clone)]
+#[must_use = "nothing is read before `forward` or `backward`"]
+pub struct ReadAll {
+    reads: Arc<Reads>,
+    /// The first position that may be returned.
+    from: u64,
+    /// The last.
+    upto: u64,
+    limit: u64,
+}
+
+impl ReadAll {
+    pub(crate) fn new(reads: Arc<Reads>) -> Self {
+        Self { reads, from: 1, upto: u64::MAX, limit: u64::MAX }
+    }
+
+    /// Only events behind this position; 0, the default, is before all.
+    pub fn after(mut self, position: impl Into<Position>) -> Self {
+        self.from = position.into().0.saturating_add(1);
+        self
+    }
+
+    /// Only events from this position on, itself included.
+    pub fn from(mut self, position: impl Into<Position>) -> Self {
+        self.from = position.into().0.max(1);
+        self
+    }
+
+    /// Only events before this position.
+    pub fn before(mut self, position: impl Into<Position>) -> Self {
+        self.upto = position.into().0.saturating_sub(1);
+        self
+    }
+
+    /// At most this many events; 0 gives none. Default: no limit.
+    pub fn limit(mut self, events: u64) -> Self {
+        self.limit = events;
+        self
+    }
+
+    /// Begins with the first event. What becomes durable while it is read is returned as well.
+    pub fn forward(self) -> ReaderAll {
+        let next = self.from;
+        ReaderAll { read: self, next, backward: false, prefetched: None }
+    }
+
+    /// Begins with the last event that is durable now, and goes back.
+    pub fn backward(self) -> ReaderAll {
+        let next = self.reads.watermark.get().min(self.upto);
+        ReaderAll { read: self, next, backward: true, prefetched: None }
+    }
+}
+
+/// Reads all events, a [`Batch`] at a time.
+#[derive(Debug, Clone)]
+pub struct ReaderAll {
+    read: ReadAll,
+    next: u64,
+    backward: bool,
+    /// The segment and the window of it that were fetched ahead last.
+    prefetched: Option<(u64, u64)>,
+}
+
+/// How much of a sealed segment is fetched at once where it is read in order.
+const PREFETCH_BYTES: u64 = 2 << 20;
+
+impl ReaderAll {
+    /// The next events; `None` where there are no more. Forwards, there may be more later.
+    ///
+    /// # Errors
+    /// [`ReadError`]. What was read before the damage is returned first; a further call reports the same
+    /// error again. To go on, read from behind the damage.
+    pub fn next_batch(&mut self) -> Result<Option<Batch>, ReadError> {
+        let upto = self.read.reads.watermark.get().min(self.read.upto);
+        let catalog = self.read.reads.catalogs.load();
+        let mut batch = Batch::default();
+        while self.wants(&batch, self.read.from..=upto) {
+            let Some(index) = catalog.find(self.next) else { break };
+            let before = self.next;
+            match self.fill(&mut batch, &catalog.segments[index], upto) {
+                Ok(()) if self.next == before => break,
+                Ok(()) => {}
+                Err(error) if batch.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok((!batch.is_empty()).then_some(batch))
+    }
+
+    /// Adds what this segment has of the events that are wanted.
+    fn fill(
+        &mut self,
+        batch: &mut Batch,
+        segment: &CatalogSegment,
+        upto: u64,
+    ) -> Result<(), ReadError> {
+        let first = segment.first_position();
+        match segment {
+            CatalogSegment::Live(live) => {
+                let end = first + u64::from(live.visible_events(upto));
+                while self.wants(batch, first..=end.saturating_sub(1)) {
+                    batch.push_live(live, ordinal(self.next, first), self.next)?;
+                    self.advance();
+                }
+                Ok(())
+            }
+            CatalogSegment::Sealed(sealed) => sealed.with_index(|open| {
+                let last = upto.min(sealed.content.next_position().saturating_sub(1));
+                if !self.wants(batch, first..=last) {
+                    return Ok(());
+                }
+                if self.backward {
+                    let end = ordinal(self.next, first) + 1;
+                    let start = end.saturating_sub(to_u32(READ_BATCH_EVENTS));
+                    let offsets = open.index.offsets(start..end)?;
+                    self.fill_sealed(batch, sealed, open, offsets.rev())
+                } else {
+                    let range = ordinal(self.next, first)..ordinal(last, first) + 1;
+                    let upto = range.start.saturating_add(to_u32(READ_BATCH_EVENTS));
+                    let offsets = open.index.offsets(range.start..range.end.min(upto))?;
+                    self.fill_sealed(batch, sealed, open, offsets)
+                }
+            }),
+        }
+    }
+
+    /// Adds the events at these offsets, of which the first is that at `next`.
+    fn fill_sealed(
+        &mut self,
+        batch: &mut Batch,
+        sealed: &SealedSegment,
+        open: &OpenSegment,
+        offsets: impl Iterator<Item = u32>,
+    ) -> Result<(), IndexOrRead> {
+        let all = 1..=u64::MAX;
+        for units in offsets {
+            self.prefetch(open, u64::from(units) * RECORD_ALIGN as u64, sealed.number());
+            if !self.wants(batch, all.clone()) {
+                break;
+            }
+            let offset = u64::from(units) * RECORD_ALIGN as u64;
+            let frame = sealed.frame(&open.log, offset, self.next)?;
+            batch.push_sealed(sealed, open, offset, &frame)?;
+            self.advance();
+        }
+        Ok(())
+    }
+
+    /// Has what follows in the direction of the read fetched, a window ahead of it.
+    fn prefetch(&mut self, open: &OpenSegment, offset: u64, segment: u64) {
+        let window = offset / PREFETCH_BYTES;
+        if self.prefetched == Some((segment, window)) {
+            return;
+        }
+        self.prefetched = Some((segment, window));
+        let fetch = |window: u64| {
+            if let (Ok(start), Ok(bytes)) =
+                (usize::try_from(window * PREFETCH_BYTES), usize::try_from(PREFETCH_BYTES))
+            {
+                open.log.prefetch(start, bytes);
+            }
+        };
+        fetch(window);
+        if self.backward {
+            if let Some(before) = window.checked_sub(1) {
+                fetch(before);
+            }
+        } else {
+            fetch(window + 1);
+        }
+    }
+
+    /// Whether the next event belongs into this batch, if it is in the range.
+    fn wants(&self, batch: &Batch, range: RangeInclusive<u64>) -> bool {
+        !batch.is_full()
+            && self.read.limit > 0
+            && self.next >= self.read.from
+            && self.next <= self.read.upto
+            && range.contains(&self.next)
+    }
+
+    fn advance(&mut self) {
+        self.read.limit -= 1;
+        // Position 0 is before all events, so that going back ends there.
+        self.next = if self.backward { self.next - 1 } else { self.next + 1 };
+    }
+}
+
+fn to_u32(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn ordinal(position: u64, first: u64) -> u32 {
+    u32::try_from(position - first).unwrap_or(u32::MAX)
+}

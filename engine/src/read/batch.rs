@@ -1,0 +1,203 @@
+//! A batch: events, and the memory that they are in.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::event::EventRef;
+use crate::commit::{Chunk, TypeTable};
+use crate::disk::Mapping;
+use crate::format::definition::EventType;
+use crate::format::frame::Frame;
+
+/// Memory that holds frames of one segment.
+#[derive(Debug, Clone)]
+pub(super) enum Memory {
+    /// A part of the tail's image.
+    Chunk(Arc<Chunk>),
+    /// A sealed segment.
+    Mapped(Mapping),
+}
+
+/// [`Memory`] that is not shared yet: a batch counts a reference for each source, not for each event.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum MemoryRef<'a> {
+    Chunk(&'a Arc<Chunk>),
+    Mapped(&'a Mapping),
+}
+
+/// Where frames are borrowed from, with what they need to be understood.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    pub memory: Memory,
+    pub types: Arc<TypeTable>,
+}
+
+impl Source {
+    /// The bytes at these offsets of the segment; `None` where the memory has them not.
+    pub(super) fn bytes(&self, range: Range<u64>) -> Option<&[u8]> {
+        match &self.memory {
+            Memory::Chunk(chunk) => chunk.published(range),
+            Memory::Mapped(map) => {
+                map.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
+            }
+        }
+    }
+}
+
+impl MemoryRef<'_> {
+    fn is(self, memory: &Memory) -> bool {
+        match (self, memory) {
+            (Self::Chunk(one), Memory::Chunk(other)) => Arc::ptr_eq(one, other),
+            (Self::Mapped(one), Memory::Mapped(other)) => {
+                std::ptr::eq(one.as_ptr(), other.as_ptr())
+            }
+            _ => false,
+        }
+    }
+
+    fn own(self) -> Memory {
+        match self {
+            Self::Chunk(chunk) => Memory::Chunk(Arc::clone(chunk)),
+            Self::Mapped(map) => Memory::Mapped(map.clone()),
+        }
+    }
+}
+
+/// Where an event is: checked when the batch was made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    pub source: u32,
+    /// Where its payload begins in its frame.
+    pub payload_at: u32,
+    pub offset: u64,
+    pub bytes: u32,
+    pub type_ref: u32,
+}
+
+/// Events that were read together, and the memory that they are in: nothing was copied.
+///
+/// A batch keeps alive what its events are in: parts of the log's tail in memory, each of about 1 MiB,
+/// or mapped files. Drop it when its events were used; an [`EventView`](super::EventView) keeps one
+/// event's part alone.
+///
+/// ```
+/// # use stratalog::{Expect, NewEvent, Store, disk::MemoryDisk};
+/// # let store = Store::options().open_on(std::sync::Arc::new(MemoryDisk::new()))?;
+/// store.append("ticket-1", Expect::NoStream, [NewEvent::bytes("opened", b"1".as_slice())]).wait()?;
+/// let mut reader = store.read_all().forward();
+/// while let Some(batch) = reader.next_batch()? {
+///     for event in &batch {
+///         assert_eq!((event.stream(), event.event_type()), ("ticket-1", "opened"));
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Batch {
+    pub(super) sources: Vec<Source>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) bytes: usize,
+}
+
+impl Batch {
+    /// How many events it has; never 0 for one that a reader has returned.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it has no events.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The event at this place in the batch.
+    pub fn get(&self, index: usize) -> Option<EventRef<'_>> {
+        let entry = self.entries.get(index)?;
+        EventRef::at(self.sources.get(entry.source as usize)?, *entry)
+    }
+
+    /// The events, in the order in which they were read.
+    pub fn iter(&self) -> BatchIter<'_> {
+        BatchIter { batch: self, range: 0..self.len() }
+    }
+
+    /// Adds a frame that was checked, of a defined type.
+    pub(super) fn push(
+        &mut self,
+        memory: MemoryRef<'_>,
+        types: &Arc<TypeTable>,
+        offset: u64,
+        frame: &Frame<'_>,
+    ) {
+        if !self.sources.last().is_some_and(|source| memory.is(&source.memory)) {
+            self.sources.push(Source { memory: memory.own(), types: Arc::clone(types) });
+        }
+        let bytes = frame.bytes().len();
+        self.entries.push(Entry {
+            source: to_u32(self.sources.len() - 1),
+            payload_at: frame.payload_at(),
+            offset,
+            bytes: to_u32(bytes),
+            type_ref: frame.type_ref(),
+        });
+        self.bytes += bytes;
+    }
+}
+
+/// A number that has a limit far below 2³².
+fn to_u32(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self).finish()
+    }
+}
+
+impl<'a> IntoIterator for &'a Batch {
+    type Item = EventRef<'a>;
+    type IntoIter = BatchIter<'a>;
+
+    fn into_iter(self) -> BatchIter<'a> {
+        self.iter()
+    }
+}
+
+/// The events of a [`Batch`].
+#[derive(Debug, Clone)]
+pub struct BatchIter<'a> {
+    batch: &'a Batch,
+    range: Range<usize>,
+}
+
+impl<'a> Iterator for BatchIter<'a> {
+    type Item = EventRef<'a>;
+
+    fn next(&mut self) -> Option<EventRef<'a>> {
+        self.batch.get(self.range.next()?)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.range.size_hint()
+    }
+}
+
+impl DoubleEndedIterator for BatchIter<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.batch.get(self.range.next_back()?)
+    }
+}
+
+impl ExactSizeIterator for BatchIter<'_> {}
+
+impl<'a> EventRef<'a> {
+    /// The event that an entry of a batch stands for. It was found whole, and of a defined type, when
+    /// the entry was made.
+    pub(super) fn at(source: &'a Source, entry: Entry) -> Option<Self> {
+        let bytes = source.bytes(entry.offset..entry.offset + u64::from(entry.bytes))?;
+        let event_type: &EventType = source.types.get(entry.type_ref)?;
+        Some(Self { frame: Frame::checked(bytes, entry.payload_at), event_type, source, entry })
+    }
+}

@@ -1,0 +1,130 @@
+//! Events as they are read: borrowed, or on their way to another thread.
+
+use std::fmt;
+
+use super::batch::{Entry, Source};
+use crate::event::{EventId, PayloadKind, Position, Timestamp};
+use crate::format::constants::RECORD_JSON;
+use crate::format::definition::EventType;
+use crate::format::frame::{Frame, TagsIter};
+
+/// A stored event, borrowed from its [`Batch`](super::Batch). Copying it copies a few words.
+#[derive(Clone, Copy)]
+pub struct EventRef<'a> {
+    pub(super) frame: Frame<'a>,
+    pub(super) event_type: &'a EventType,
+    pub(super) source: &'a Source,
+    pub(super) entry: Entry,
+}
+
+impl<'a> EventRef<'a> {
+    /// Where it stands in the whole log.
+    pub fn position(&self) -> Position {
+        Position(self.frame.position())
+    }
+
+    /// Its stream.
+    pub fn stream(&self) -> &'a str {
+        self.frame.stream()
+    }
+
+    /// Where it stands in its stream; the first event has version 0.
+    pub fn version(&self) -> u64 {
+        self.frame.version()
+    }
+
+    /// Its id.
+    pub fn id(&self) -> EventId {
+        EventId(self.frame.id())
+    }
+
+    /// Its type.
+    pub fn event_type(&self) -> &'a str {
+        &self.event_type.name
+    }
+
+    /// When the store recorded it, by its own clock: never before the event at the position before.
+    pub fn recorded_at(&self) -> Timestamp {
+        Timestamp(self.frame.recorded_at())
+    }
+
+    /// When it happened, where the caller said so.
+    pub fn occurred_at(&self) -> Option<Timestamp> {
+        self.frame.occurred_at().map(Timestamp)
+    }
+
+    /// How its payload is to be understood.
+    pub fn payload_kind(&self) -> PayloadKind {
+        if self.frame.kind() == RECORD_JSON { PayloadKind::Json } else { PayloadKind::Bytes }
+    }
+
+    /// Its payload, exactly as it was appended. Begins at a multiple of 16 bytes in its file.
+    pub fn payload(&self) -> &'a [u8] {
+        self.frame.payload()
+    }
+
+    /// Its payload, read as JSON.
+    ///
+    /// # Errors
+    /// What `serde_json` says, where the payload is no JSON, or not of this type.
+    pub fn json<T: serde::Deserialize<'a>>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(self.payload())
+    }
+
+    /// Its tags, in the order in which they were given.
+    pub fn tags(&self) -> TagsIter<'a> {
+        self.frame.tags()
+    }
+
+    /// The id of what it belongs to.
+    pub fn correlation(&self) -> Option<EventId> {
+        self.frame.correlation().map(EventId)
+    }
+
+    /// The id of the event that caused it.
+    pub fn causation(&self) -> Option<EventId> {
+        self.frame.causation().map(EventId)
+    }
+
+    /// Its metadata; empty where it has none.
+    pub fn metadata(&self) -> &'a [u8] {
+        self.frame.metadata()
+    }
+
+    /// An owner of this event, for another thread or a later time.
+    pub fn to_view(&self) -> EventView {
+        EventView { source: self.source.clone(), entry: self.entry }
+    }
+}
+
+impl fmt::Debug for EventRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventRef")
+            .field("position", &self.position().get())
+            .field("stream", &self.stream())
+            .field("version", &self.version())
+            .field("event_type", &self.event_type())
+            .field("payload_bytes", &self.payload().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A stored event that owns its memory, by reference counting: `Send`, `'static`, cheap to clone.
+///
+/// It keeps alive what the event is in: one part of the log's tail in memory (about 1 MiB, or one append
+/// if that was larger), or the mapping of one sealed file, which costs no memory of its own.
+#[derive(Debug, Clone)]
+pub struct EventView {
+    source: Source,
+    entry: Entry,
+}
+
+impl EventView {
+    /// The event.
+    pub fn event(&self) -> EventRef<'_> {
+        let Some(event) = EventRef::at(&self.source, self.entry) else {
+            unreachable!("the memory holds the event: it did when the view was made")
+        };
+        event
+    }
+}

@@ -1,0 +1,61 @@
+//! Putting located events into a batch, from either kind of segment.
+
+use super::batch::{Batch, MemoryRef};
+use crate::commit::LiveSegment;
+use crate::error::{DamageReason, ReadError};
+use crate::format::FormatError;
+use crate::format::frame::Frame;
+use crate::format::scan::record_at;
+use crate::limits::{READ_BATCH_BYTES, READ_BATCH_EVENTS};
+use crate::log::{OpenSegment, SealedSegment};
+
+impl Batch {
+    /// Whether a reader ends the batch here.
+    pub(super) fn is_full(&self) -> bool {
+        self.entries.len() >= READ_BATCH_EVENTS || self.bytes >= READ_BATCH_BYTES
+    }
+
+    /// Adds an event of a sealed segment whose frame was checked.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`], where its type is not defined.
+    pub(super) fn push_sealed(
+        &mut self,
+        sealed: &SealedSegment,
+        open: &OpenSegment,
+        offset: u64,
+        frame: &Frame<'_>,
+    ) -> Result<(), ReadError> {
+        if open.types.get(frame.type_ref()).is_none() {
+            let position = Some(frame.position());
+            return Err(sealed.damaged(offset, position, DamageReason::UndefinedType));
+        }
+        self.push(MemoryRef::Mapped(&open.log), &open.types, offset, frame);
+        Ok(())
+    }
+
+    /// Adds an event of a live segment, which is below the watermark.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`], which here means that memory does not hold what was published.
+    pub(super) fn push_live(
+        &mut self,
+        live: &LiveSegment,
+        ordinal: u32,
+        position: u64,
+    ) -> Result<(), ReadError> {
+        let offset = live.offset(ordinal).unwrap_or_default();
+        let damaged = |error| ReadError::Damaged {
+            segment: live.number(),
+            offset,
+            first_position: position,
+            last_position: position,
+            reason: DamageReason::Format(error),
+        };
+        let chunk = live.chunk_at(offset).ok_or_else(|| damaged(FormatError::Short))?;
+        let known = chunk.published(offset..chunk.published_end()).unwrap_or_default();
+        let frame = record_at(known, 0).and_then(Frame::parse).map_err(damaged)?;
+        self.push(MemoryRef::Chunk(chunk), &live.types, offset, &frame);
+        Ok(())
+    }
+}

@@ -1,0 +1,19 @@
+//! What to believe after a crash.
+//!
+//! `inspect` gathers facts and changes nothing; `cases` decides over the facts, purely; `apply` makes
+//! the decision durable before anything is written behind it. Called when a store is opened. Calls
+//! `format`, `disk`, `log` and `commit`'s loader.
+
+mod apply;
+mod behind;
+mod cases;
+mod inspect;
+mod reader;
+mod report;
+mod structure;
+mod tail;
+
+pub(crate) use apply::{Recovered, catalog, recover};
+pub use cases::Case;
+pub(crate) use inspect::{Found, inspect};
+pub use report::{Refusal, TornTail};

@@ -1,0 +1,342 @@
+//! The store: what users hold. A façade, without logic of its own.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::append::{Append, Check, Expect, Request, ToEvent, Writer};
+use crate::commit::{CommitEnd, Committer, Watermark};
+use crate::disk::{Access, Disk, DiskLock};
+use crate::error::{AppendError, CloseError, FileError, OpenError, ReadError};
+use crate::event::{Position, check_stream};
+use crate::format::checksum::StoreId;
+use crate::format::manifest::CleanEnd;
+use crate::log::{Catalogs, Maintainer, names};
+use crate::maintain::{Stats, Verification};
+use crate::options::Options;
+use crate::read::{ReadAll, ReadStream, Reads};
+use crate::recovery::{Case, Found, Recovered, TornTail, catalog, inspect, recover};
+
+/// An open event store. Cheap to clone; clones share it, and it is closed with the last of them, or by
+/// [`Store::close`].
+///
+/// ```
+/// use std::sync::Arc;
+/// use stratalog::{Expect, NewEvent, Store, disk::MemoryDisk};
+///
+/// let store = Store::options().open_on(Arc::new(MemoryDisk::new()))?;
+/// store.append("ticket-1", Expect::NoStream, [NewEvent::json("opened", &1)?]).wait()?;
+/// store.append("ticket-1", Expect::Version(0), [NewEvent::json("closed", &2)?]).wait()?;
+/// assert_eq!(store.stream_head("ticket-1")?, Some(1));
+/// assert_eq!(store.head().get(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    reads: Arc<Reads>,
+    case: Case,
+    torn: Vec<TornTail>,
+    writing: Option<Writing>,
+}
+
+/// What a store that was opened for writing has running.
+#[derive(Debug)]
+struct Writing {
+    writer: Arc<Writer>,
+    maintainer: Arc<Maintainer>,
+    threads: Mutex<Option<Threads>>,
+}
+
+#[derive(Debug)]
+struct Threads {
+    committer: JoinHandle<CommitEnd>,
+    maintainer: JoinHandle<()>,
+    /// Held until both have ended.
+    _lock: Box<dyn DiskLock>,
+}
+
+impl Store {
+    /// Opens the store in a directory, with the default [`Options`].
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(directory: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Options::new().open(directory)
+    }
+
+    /// The settings with which a store can be opened.
+    pub fn options() -> Options {
+        Options::new()
+    }
+
+    pub(crate) fn open_writer(disk: Arc<dyn Disk>, options: &Options) -> Result<Self, OpenError> {
+        let lock = disk.try_lock(names::LOCK).map_err(FileError::at("locking", names::LOCK))?;
+        let lock = lock.ok_or_else(|| OpenError::Locked { directory: disk.describe() })?;
+        let recovered = recover(&disk, options)?;
+        tracing::info!(disk = disk.describe(), case = %recovered.case, "opened a store");
+        let Recovered { manifest, catalog, resume, commit, watermark, case, torn, unindexed } =
+            recovered;
+        let catalogs = Arc::new(Catalogs::new(catalog));
+        let watermark = Arc::new(Watermark::new(watermark));
+        let reads = Arc::new(Reads {
+            disk: Arc::clone(&disk),
+            store: manifest.current().store,
+            catalogs: Arc::clone(&catalogs),
+            watermark: Arc::clone(&watermark),
+        });
+        let maintainer = Arc::new(Maintainer::new(disk, options.clone(), manifest));
+        let writer = Arc::new(Writer::new(
+            resume,
+            catalogs,
+            Arc::clone(&maintainer),
+            options.segment_bytes_max(),
+        ));
+        let committer = Committer::new(Arc::clone(&writer), watermark, commit);
+        let failed = |error| FileError::new("starting", "a thread", error);
+        let committer = std::thread::Builder::new()
+            .name("stratalog-commit".into())
+            .spawn(move || committer.run())
+            .map_err(failed)?;
+        let (background, source) = (Arc::clone(&maintainer), Arc::clone(&writer));
+        let spawned = std::thread::Builder::new()
+            .name("stratalog-maintain".into())
+            .spawn(move || background.run(&*source, &unindexed));
+        let maintaining = match spawned {
+            Ok(maintaining) => maintaining,
+            Err(error) => {
+                writer.close();
+                let _ = committer.join();
+                return Err(failed(error).into());
+            }
+        };
+        let threads = Threads { committer, maintainer: maintaining, _lock: lock };
+        let writing = Writing { writer, maintainer, threads: Mutex::new(Some(threads)) };
+        Ok(Self { inner: Arc::new(Inner { reads, case, torn, writing: Some(writing) }) })
+    }
+
+    pub(crate) fn open_reader(disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
+        let (mut found, passed) = look_beside_a_writer(&disk)?;
+        // Beside a writer, only what is known to be no damage is shown.
+        let shown = passed.filter(|_| found.case == Case::InUse);
+        let watermark = shown.unwrap_or(found.tail.end.next_position) - 1;
+        let tail = &mut found.tail.segments;
+        let lives = tail.iter_mut().filter_map(|segment| Some(segment.take_live()?.0)).collect();
+        let (catalog, _) = catalog(&disk, &found, lives);
+        let reads = Arc::new(Reads {
+            store: found.manifest.store,
+            disk,
+            catalogs: Arc::new(Catalogs::new(catalog)),
+            watermark: Arc::new(Watermark::new(watermark)),
+        });
+        let (case, torn) = (found.case, Vec::new());
+        Ok(Self { inner: Arc::new(Inner { reads, case, torn, writing: None }) })
+    }
+
+    /// Appends events to a stream, as one unit: all of them or none. Encodes them and claims nothing
+    /// yet; see [`Append`] for the ways to wait. What is wrong with the events is reported there too.
+    ///
+    /// ```
+    /// # use stratalog::{Expect, NewEvent, Store, disk::MemoryDisk};
+    /// # let store = Store::options().open_on(std::sync::Arc::new(MemoryDisk::new()))?;
+    /// let event = NewEvent::bytes("opened", b"printer on fire".as_slice());
+    /// let receipt = store.append("ticket-42", Expect::NoStream, [&event]).wait()?;
+    /// assert_eq!((receipt.version(), receipt.position().get()), (0, 1));
+    /// let pending = store.append("ticket-42", Expect::Version(0), [&event]).submit()?;
+    /// assert_eq!(pending.wait()?.version(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn append<E: ToEvent>(
+        &self,
+        stream: &str,
+        expect: Expect,
+        events: impl IntoIterator<Item = E>,
+    ) -> Append {
+        let writer = self.writer();
+        let bytes_max = writer.map_or(u64::MAX, |writer| writer.bytes_max());
+        Append::new(writer.cloned(), Request::append(stream, expect, events, bytes_max))
+    }
+
+    /// Checks that a stream is as expected, without appending. The answer is durable: it is not taken
+    /// back by a crash.
+    ///
+    /// ```
+    /// # use stratalog::{Expect, Store, disk::MemoryDisk};
+    /// # let store = Store::options().open_on(std::sync::Arc::new(MemoryDisk::new()))?;
+    /// assert_eq!(store.check("ticket-42", Expect::NoStream).wait()?, None);
+    /// assert!(store.check("ticket-42", Expect::Exists).wait().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn check(&self, stream: &str, expect: Expect) -> Check {
+        Check::new(self.writer().cloned(), Request::check(stream, expect))
+    }
+
+    /// Reads one stream.
+    pub fn read_stream(&self, stream: &str) -> ReadStream {
+        ReadStream::new(Arc::clone(&self.inner.reads), stream)
+    }
+
+    /// Reads all events.
+    pub fn read_all(&self) -> ReadAll {
+        ReadAll::new(Arc::clone(&self.inner.reads))
+    }
+
+    /// The position of the last durable event; 0 where there is none.
+    pub fn head(&self) -> Position {
+        Position(self.inner.reads.watermark.get())
+    }
+
+    /// The version of a stream's last durable event; `None` where it has none.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn stream_head(&self, stream: &str) -> Result<Option<u64>, ReadError> {
+        check_stream(stream)?;
+        let reads = &self.inner.reads;
+        let watermark = reads.watermark.get();
+        reads.catalogs.load().head(stream, watermark)
+    }
+
+    /// Blocks until everything that was submitted before is durable.
+    ///
+    /// # Errors
+    /// [`AppendError::Poisoned`], where a write failed.
+    pub fn flush(&self) -> Result<(), AppendError> {
+        match self.writer() {
+            Some(writer) => writer.flush().map_err(AppendError::Poisoned),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes what was submitted, records that the store was closed, and lets go of its directory. Other
+    /// clones of it can still read; their appends get [`AppendError::Closed`]. Dropping the last clone
+    /// does the same, but has nobody to tell of an error.
+    ///
+    /// # Errors
+    /// [`CloseError`]; the store is closed all the same.
+    pub fn close(self) -> Result<(), CloseError> {
+        self.inner.close()
+    }
+
+    /// Figures about the store.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn stats(&self) -> Result<Stats, ReadError> {
+        Stats::gather(&self.inner.reads)
+    }
+
+    /// Reads everything, past the page cache, and checks every checksum, the chain, footers and indexes.
+    /// Changes nothing. `progress` is told how many bytes were read so far, and of how many.
+    ///
+    /// # Errors
+    /// [`ReadError::File`], where the operating system reports an error. Damage is no error here, but
+    /// what the [`Verification`] lists.
+    pub fn verify(&self, progress: impl FnMut(u64, u64)) -> Result<Verification, ReadError> {
+        Verification::run(&self.inner.reads, progress)
+    }
+
+    /// The store's identity, chosen when it was created.
+    pub fn id(&self) -> StoreId {
+        self.inner.reads.store
+    }
+
+    /// Which case of recovery's decision table this opening was.
+    pub fn opened_as(&self) -> Case {
+        self.inner.case
+    }
+
+    /// What this opening cut off: writes that were in flight and never acknowledged.
+    pub fn torn_tail(&self) -> &[TornTail] {
+        &self.inner.torn
+    }
+
+    fn writer(&self) -> Option<&Arc<Writer>> {
+        self.inner.writing.as_ref().map(|writing| &writing.writer)
+    }
+}
+
+/// Inspects a store for reading. A writer beside us may be in the middle of something: what contradicts
+/// itself only for a moment is looked at again. Also says from which position on the log seemed to be
+/// damaged at the look before.
+fn look_beside_a_writer(disk: &Arc<dyn Disk>) -> Result<(Found, Option<u64>), OpenError> {
+    /// How often the same must be seen to be believed.
+    const SAME_LOOKS: u32 = 3;
+    const LOOKS_MAX: u32 = 50;
+    const PAUSE: Duration = Duration::from_millis(10);
+    let (mut passed, mut before, mut same) = (None, String::new(), 1);
+    for _ in 0..LOOKS_MAX {
+        let error = match inspect(&**disk, Access::Read, passed) {
+            Ok(Some(found)) => return Ok((found, passed)),
+            Ok(None) => return Err(OpenError::NotFound { directory: disk.describe() }),
+            Err(error) => error,
+        };
+        if let OpenError::Refused(refusal) = &error {
+            passed = refusal.first_lost.or(passed);
+        }
+        let now = error.to_string();
+        same = if now == before { same + 1 } else { 1 };
+        if same >= SAME_LOOKS {
+            return Err(error);
+        }
+        before = now;
+        std::thread::sleep(PAUSE);
+    }
+    match inspect(&**disk, Access::Read, passed)? {
+        Some(found) => Ok((found, passed)),
+        None => Err(OpenError::NotFound { directory: disk.describe() }),
+    }
+}
+
+impl Inner {
+    fn close(&self) -> Result<(), CloseError> {
+        let Some(writing) = &self.writing else { return Ok(()) };
+        // Held to the end: whoever closes it at the same time returns when it is closed.
+        let mut running = writing.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(threads) = running.take() else { return Ok(()) };
+        writing.writer.close();
+        let committed = threads.committer.join();
+        writing.maintainer.stop();
+        let maintained = threads.maintainer.join();
+        let ended = match (committed, maintained, writing.writer.poisoned()) {
+            (_, _, Some(reason)) => Err(CloseError::Poisoned(reason)),
+            (Ok(end), Ok(()), None) => writing.record_end(&end, self.reads.watermark.get()),
+            _ => {
+                let source = std::io::Error::other("a thread of the store panicked");
+                Err(FileError::new("closing", "the log", source).into())
+            }
+        };
+        writing.writer.unlock_segments();
+        ended
+    }
+}
+
+impl Writing {
+    /// Records that the log was closed, and where it ends.
+    fn record_end(&self, end: &CommitEnd, last_position: u64) -> Result<(), CloseError> {
+        let active = self.writer.active();
+        let clean_end = CleanEnd {
+            segment: active.number(),
+            data_end: active.content().data_end,
+            last_sequence: end.durable_sequence,
+            last_position,
+            chain: end.chain,
+        };
+        self.maintainer
+            .with_manifest(|manifest| manifest.replace(|next| next.clean_end = Some(clean_end)))?;
+        Ok(())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "a store was dropped and could not be closed cleanly");
+        }
+    }
+}
