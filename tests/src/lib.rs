@@ -1,0 +1,9 @@
+//! Helpers of the whole-store tests: scripts of appends that can be recognised again, the oracle that
+//! judges what an opened store holds, seeds, and a watchdog.
+//!
+//! The tests themselves are in `tests/`, one file for each kind of question.
+
+pub mod oracle;
+pub mod script;
+pub mod seed;
+pub mod watchdog;
