@@ -1,0 +1,86 @@
+//! `stratalog stats`.
+//!
+//! Owns how figures are printed. Calls the store's `stats`; `main` calls it.
+
+use std::error::Error;
+use std::path::Path;
+
+use serde::Serialize;
+use stratalog::{Stats, Store};
+
+use crate::output;
+
+/// The figures under the names that programs know them by.
+#[derive(Debug, Serialize)]
+struct Figures {
+    events: u64,
+    streams: u64,
+    types: u64,
+    last_position: u64,
+    segments: u64,
+    log_bytes: u64,
+    index_bytes: u64,
+    log_bytes_per_event: f64,
+}
+
+/// Prints the figures of the store in a directory.
+pub(crate) fn run(directory: &Path, json: bool) -> Result<(), Box<dyn Error>> {
+    let store = Store::options().open_read_only(directory)?;
+    let figures = Figures::of(&store.stats()?);
+    let text = if json { serde_json::to_string(&figures)? } else { figures.table() };
+    Ok(output::print(&text)?)
+}
+
+impl Figures {
+    fn of(stats: &Stats) -> Self {
+        Self {
+            events: stats.events,
+            streams: stats.streams,
+            types: stats.types,
+            last_position: stats.last_position,
+            segments: stats.segments,
+            log_bytes: stats.log_bytes,
+            index_bytes: stats.index_bytes,
+            log_bytes_per_event: stats.log_bytes_per_event(),
+        }
+    }
+
+    fn table(&self) -> String {
+        let rows = [
+            ("events", thousands(self.events)),
+            ("streams", thousands(self.streams)),
+            ("types", thousands(self.types)),
+            ("last position", thousands(self.last_position)),
+            ("segments", thousands(self.segments)),
+            ("log, bytes", thousands(self.log_bytes)),
+            ("index, bytes", thousands(self.index_bytes)),
+            ("log, bytes per event", format!("{:.1}", self.log_bytes_per_event)),
+        ];
+        let rows = rows.map(|(name, figure)| format!("{name:<20} {figure:>20}"));
+        rows.join("\n")
+    }
+}
+
+/// A number with a comma before each three digits.
+pub(crate) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_separated() {
+        let texts = [0, 999, 1_000, 123_456, 1_234_567].map(thousands);
+        assert_eq!(texts, ["0", "999", "1,000", "123,456", "1,234,567"]);
+    }
+}
