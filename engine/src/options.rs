@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, PwriteDisk, WriteMode};
 use crate::error::OpenError;
+use crate::event::Position;
 use crate::limits::{
     BLOCK, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_FIRST, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
@@ -22,11 +23,19 @@ pub struct Options {
     segment_bytes: u64,
     write_mode: Option<WriteMode>,
     strict_blocks: bool,
+    salvage: bool,
+    give_up_from: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: SEGMENT_BYTES_DEFAULT, write_mode: None, strict_blocks: false }
+        Self {
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+            write_mode: None,
+            strict_blocks: false,
+            salvage: false,
+            give_up_from: None,
+        }
     }
 }
 
@@ -59,6 +68,26 @@ impl Options {
     #[must_use]
     pub fn strict_blocks(mut self, strict: bool) -> Self {
         self.strict_blocks = strict;
+        self
+    }
+
+    /// Shows what is before the damage, where the end of the log is damaged and an opening would be
+    /// refused; [`Store::opened_as`] says [`Case::Salvaged`](crate::Case::Salvaged) then. For openings for
+    /// reading only. Default: false.
+    #[must_use]
+    pub fn salvage(mut self, salvage: bool) -> Self {
+        self.salvage = salvage;
+        self
+    }
+
+    /// Gives up every event from this position on, where the end of the log is damaged and the damage
+    /// begins just there, as [`Refusal::first_lost`](crate::Refusal::first_lost) says: the log ends before
+    /// it from now on, and its bytes are kept aside. Any other damage is refused as ever, and a sound
+    /// store is opened as ever. For openings for writing, with a copy of the directory at hand.
+    /// Default: nothing is given up.
+    #[must_use]
+    pub fn give_up_from(mut self, position: impl Into<Position>) -> Self {
+        self.give_up_from = Some(position.into().get());
         self
     }
 
@@ -117,7 +146,7 @@ impl Options {
     /// # Errors
     /// [`OpenError`].
     pub fn open_read_only_on(&self, disk: Arc<dyn Disk>) -> Result<Store, OpenError> {
-        Store::open_reader(disk)
+        Store::open_reader(disk, self.salvage)
     }
 
     fn check(&self) -> Result<(), OpenError> {
@@ -127,6 +156,10 @@ impl Options {
             return Err(OpenError::SegmentBytes { bytes });
         }
         Ok(())
+    }
+
+    pub(crate) fn given_up_from(&self) -> Option<u64> {
+        self.give_up_from
     }
 
     pub(crate) fn is_strict(&self) -> bool {

@@ -16,7 +16,7 @@ use crate::log::{Catalogs, Maintainer, names};
 use crate::maintain::{Stats, Verification};
 use crate::options::Options;
 use crate::read::{ReadAll, ReadStream, Reads};
-use crate::recovery::{Case, Found, Recovered, TornTail, catalog, inspect, recover};
+use crate::recovery::{Case, Found, Judgement, Recovered, TornTail, catalog, inspect, recover};
 
 /// An open event store. Cheap to clone; clones share it, and it is closed with the last of them, or by
 /// [`Store::close`].
@@ -120,8 +120,8 @@ impl Store {
         Ok(Self { inner: Arc::new(Inner { reads, case, torn, writing: Some(writing) }) })
     }
 
-    pub(crate) fn open_reader(disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
-        let (mut found, passed) = look_beside_a_writer(&disk)?;
+    pub(crate) fn open_reader(disk: Arc<dyn Disk>, salvage: bool) -> Result<Self, OpenError> {
+        let (mut found, passed) = look_beside_a_writer(&disk, salvage)?;
         // Beside a writer, only what is known to be no damage is shown.
         let shown = passed.filter(|_| found.case == Case::InUse);
         let watermark = shown.unwrap_or(found.tail.end.next_position) - 1;
@@ -264,14 +264,18 @@ impl Store {
 /// Inspects a store for reading. A writer beside us may be in the middle of something: what contradicts
 /// itself only for a moment is looked at again. Also says from which position on the log seemed to be
 /// damaged at the look before.
-fn look_beside_a_writer(disk: &Arc<dyn Disk>) -> Result<(Found, Option<u64>), OpenError> {
+fn look_beside_a_writer(
+    disk: &Arc<dyn Disk>,
+    salvage: bool,
+) -> Result<(Found, Option<u64>), OpenError> {
     /// How often the same must be seen to be believed.
     const SAME_LOOKS: u32 = 3;
     const LOOKS_MAX: u32 = 50;
     const PAUSE: Duration = Duration::from_millis(10);
     let (mut passed, mut before, mut same) = (None, String::new(), 1);
-    for _ in 0..LOOKS_MAX {
-        let error = match inspect(&**disk, Access::Read, passed) {
+    for look in 1.. {
+        let judgement = passed.map_or(Judgement::Strict, Judgement::Passed);
+        let error = match inspect(&**disk, Access::Read, judgement) {
             Ok(Some(found)) => return Ok((found, passed)),
             Ok(None) => return Err(OpenError::NotFound { directory: disk.describe() }),
             Err(error) => error,
@@ -281,16 +285,17 @@ fn look_beside_a_writer(disk: &Arc<dyn Disk>) -> Result<(Found, Option<u64>), Op
         }
         let now = error.to_string();
         same = if now == before { same + 1 } else { 1 };
-        if same >= SAME_LOOKS {
-            return Err(error);
+        if same < SAME_LOOKS && look < LOOKS_MAX {
+            before = now;
+            std::thread::sleep(PAUSE);
+            continue;
         }
-        before = now;
-        std::thread::sleep(PAUSE);
+        if salvage && let Some(found) = inspect(&**disk, Access::Read, Judgement::Salvage)? {
+            return Ok((found, None));
+        }
+        return Err(error);
     }
-    match inspect(&**disk, Access::Read, passed)? {
-        Some(found) => Ok((found, passed)),
-        None => Err(OpenError::NotFound { directory: disk.describe() }),
-    }
+    unreachable!("the last look returns")
 }
 
 impl Inner {

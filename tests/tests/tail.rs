@@ -192,3 +192,44 @@ fn a_store_may_change_between_rewriting_blocks_and_never_doing_so() {
     assert_eq!(read(&store), expected);
     assert!(store.verify(|_, _| {}).unwrap().is_clean());
 }
+
+#[test]
+fn what_is_before_the_damage_can_be_salvaged_and_what_is_behind_it_given_up() {
+    for closed in [true, false] {
+        let disk = MemoryDisk::new();
+        let store = open(&disk).unwrap();
+        append(&store, &[1, 2]);
+        let third = used(&disk.read_file(SEGMENT)).next_multiple_of(16);
+        append(&store, &[3, 4]);
+        let disk = if closed {
+            store.close().unwrap();
+            disk
+        } else {
+            disk.fork()
+        };
+        // Acknowledged, and damaged beyond what a tear leaves.
+        disk.flip_bit(SEGMENT, third as u64 + 200, 1);
+        let options = Store::options().segment_bytes(64 << 10);
+        let reader =
+            |options: &stratalog::Options| options.open_read_only_on(Arc::new(disk.clone()));
+        let Err(OpenError::Refused(refusal)) = open(&disk) else { panic!("it was opened") };
+        let damaged = refusal.first_lost().unwrap();
+        assert_eq!(damaged.get(), 3);
+        assert!(reader(&options).is_err());
+        let salvaged = reader(&options.clone().salvage(true)).unwrap();
+        assert_eq!((salvaged.opened_as(), read(&salvaged)), (Case::Salvaged, vec![1, 2]));
+        for wrong in [1, 2, 4, 5] {
+            let refused = options.clone().give_up_from(wrong).open_on(Arc::new(disk.clone()));
+            assert!(matches!(refused, Err(OpenError::Refused(_))), "{wrong}");
+        }
+        let repair = options.clone().give_up_from(damaged);
+        let repaired = repair.open_on(Arc::new(disk.clone())).unwrap();
+        assert_eq!((repaired.opened_as(), read(&repaired)), (Case::GivenUp, vec![1, 2]));
+        assert_eq!(repaired.torn_tail().len(), 1);
+        append(&repaired, &[9]);
+        repaired.close().unwrap();
+        let store = open(&disk).unwrap();
+        assert_eq!((store.opened_as(), read(&store)), (Case::RecordedEnd, vec![1, 2, 9]));
+        assert!(store.verify(|_, _| {}).unwrap().is_clean());
+    }
+}

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::cases::Case;
-use super::inspect::{Found, inspect};
+use super::inspect::{Found, Judgement, inspect};
 use super::report::TornTail;
 use super::structure::{Leftover, refusal};
 use super::tail::{LogEnd, TailSegment};
@@ -44,12 +44,13 @@ pub(crate) struct Recovered {
 /// # Errors
 /// [`OpenError`].
 pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Recovered, OpenError> {
-    let (found, case) = if let Some(found) = inspect(&**disk, Access::Write, None)? {
+    let judgement = options.given_up_from().map_or(Judgement::Strict, Judgement::GiveUpFrom);
+    let (found, case) = if let Some(found) = inspect(&**disk, Access::Write, judgement)? {
         let case = found.case;
         (found, case)
     } else {
         create(disk)?;
-        let found = inspect(&**disk, Access::Write, None)?;
+        let found = inspect(&**disk, Access::Write, Judgement::Strict)?;
         (found.ok_or_else(vanished)?, Case::Fresh)
     };
     let mut recovered = Plan::new(disk, options, found).apply()?;
@@ -257,7 +258,7 @@ impl<'a> Plan<'a> {
     /// Copies what is cut off to files of their own.
     fn keep_torn_bytes(&mut self) -> Result<Vec<TornTail>, OpenError> {
         let mut torn = Vec::new();
-        if self.found.case != Case::TornTail {
+        if !matches!(self.found.case, Case::TornTail | Case::GivenUp) {
             return Ok(torn);
         }
         let epoch = self.manifest.current().epoch;

@@ -23,6 +23,12 @@ pub enum Case {
     TornTail,
     /// Opened for reading beside a writer, whose writes in flight stand behind the end.
     InUse,
+    /// Opened for reading with [`Options::salvage`](crate::Options::salvage): the log is damaged, and what
+    /// is before the damage is shown.
+    Salvaged,
+    /// Opened with [`Options::give_up_from`](crate::Options::give_up_from): the log is damaged, and ends
+    /// before the damage from now on.
+    GivenUp,
     /// Refused: the log was closed cleanly, or cut by an earlier recovery, at an end that is not found.
     RecordedEndLost,
     /// Refused: something later says that what is damaged was durable.
@@ -56,6 +62,8 @@ impl fmt::Display for Case {
             Self::CleanEnd => f.write_str("behind the last batch there is nothing"),
             Self::TornTail => f.write_str("writes were in flight that nothing acknowledged"),
             Self::InUse => f.write_str("a writer is at work"),
+            Self::Salvaged => f.write_str("what is before the damage is shown"),
+            Self::GivenUp => f.write_str("everything from the damage on was given up"),
             Self::RecordedEndLost => f.write_str("the log does not reach its recorded end"),
             Self::AcknowledgedDamaged => f.write_str("acknowledged data is damaged"),
             Self::MoreThanInFlight => {

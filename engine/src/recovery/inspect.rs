@@ -34,18 +34,29 @@ pub(crate) struct Found {
     pub overlong: Vec<(u64, u64)>,
 }
 
+/// How to judge a tail that does not end as it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    /// By the decision table.
+    Strict,
+    /// As somebody who looks beside a writer, and to whom the log seemed to be damaged from this position
+    /// on at an earlier look. Where it now reaches beyond, what was seen there was a write in flight, and
+    /// what stands behind the end now is so too: it is not judged.
+    Passed(u64),
+    /// As somebody who wants to read what is before the damage.
+    Salvage,
+    /// As somebody who gives up everything from this position on, if the damage begins just there.
+    GiveUpFrom(u64),
+}
+
 /// Looks at the store on a disk; `None` where there is none.
-///
-/// `passed` is for those who look beside a writer: an earlier look was refused since the log seemed to be
-/// damaged from this position on. Where the log now reaches beyond it, what was seen there was a write in
-/// flight, and what stands behind the end now is so too: it is not judged.
 ///
 /// # Errors
 /// [`OpenError::Refused`], where what is stored contradicts itself; or what the operating system reports.
 pub(crate) fn inspect(
     disk: &dyn Disk,
     access: Access,
-    passed: Option<u64>,
+    judgement: Judgement,
 ) -> Result<Option<Found>, OpenError> {
     let Structure { manifest, sealed, tail, leftover, indexes, overlong } = check(disk, access)?;
     let Some(manifest) = manifest else { return Ok(None) };
@@ -77,26 +88,37 @@ pub(crate) fn inspect(
             sync(segment.number(), &*segment.file)?;
         }
     }
-    if passed.is_some_and(|position| tail.end.next_position > position) {
-        let (case, behind) = (Case::InUse, Behind::default());
-        return Ok(Some(Found {
-            manifest,
-            sealed,
-            tail,
-            case,
-            behind,
-            leftover,
-            indexes,
-            overlong,
-        }));
-    }
-    // Nothing that stands behind a recorded end is looked at.
-    let ended = tail.recorded.is_some() || tail.stop >= tail.segments.len();
-    let behind = if ended {
-        Behind::default()
-    } else {
-        examine(&mut tail).map_err(FileError::at("reading", "the tail"))?
+    let next = tail.end.next_position;
+    let (case, behind) = match judgement {
+        Judgement::Passed(position) if next > position => (Case::InUse, Behind::default()),
+        Judgement::Strict | Judgement::Passed(_) => judge(&mut tail, manifest.strict)?,
+        Judgement::Salvage => match judge(&mut tail, manifest.strict) {
+            Err(OpenError::Refused(_)) => (Case::Salvaged, Behind::default()),
+            judged => judged?,
+        },
+        Judgement::GiveUpFrom(position) => match judge(&mut tail, manifest.strict) {
+            Err(OpenError::Refused(_)) if next == position => {
+                // What is given up is kept aside, so it is looked at in any case.
+                let behind = look_behind(&mut tail)?;
+                (Case::GivenUp, behind)
+            }
+            judged => judged?,
+        },
     };
+    Ok(Some(Found { manifest, sealed, tail, case, behind, leftover, indexes, overlong }))
+}
+
+fn look_behind(tail: &mut Tail) -> Result<Behind, OpenError> {
+    if tail.stop >= tail.segments.len() {
+        return Ok(Behind::default());
+    }
+    Ok(examine(tail).map_err(FileError::at("reading", "the tail"))?)
+}
+
+/// Judges how the tail ends by the decision table.
+fn judge(tail: &mut Tail, strict: bool) -> Result<(Case, Behind), OpenError> {
+    // Nothing that stands behind a recorded end is looked at.
+    let behind = if tail.recorded.is_some() { Behind::default() } else { look_behind(tail)? };
     let facts = Facts {
         at_recorded_end: tail.recorded.map(|(reached, _)| reached),
         next_sequence: tail.end.next_sequence,
@@ -105,10 +127,12 @@ pub(crate) fn inspect(
         headers_behind: behind.headers.clone(),
         bytes_out_of_reach: behind.out_of_reach,
         damaged_have_sector_of_before: behind.damaged.clone(),
-        sectors_are_whole: !manifest.strict,
+        sectors_are_whole: !strict,
     };
-    let case = decide(&facts).map_err(|case| report(case, &tail, &behind))?;
-    Ok(Some(Found { manifest, sealed, tail, case, behind, leftover, indexes, overlong }))
+    match decide(&facts) {
+        Ok(case) => Ok((case, behind)),
+        Err(case) => Err(report(case, tail, &behind).into()),
+    }
 }
 
 /// Takes the locks of the tail's segments, before anything in them is believed: writes that a killed

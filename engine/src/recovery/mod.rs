@@ -15,5 +15,5 @@ mod tail;
 
 pub(crate) use apply::{Recovered, catalog, recover};
 pub use cases::Case;
-pub(crate) use inspect::{Found, inspect};
+pub(crate) use inspect::{Found, Judgement, inspect};
 pub use report::{Refusal, TornTail};
