@@ -350,13 +350,7 @@ fn a_hundred_damages_in_a_real_directory_are_noticed_or_do_not_matter() {
         let directory = path.join(format!("{number}-{read_only}"));
         put(&directory, files);
         let options = Store::options().segment_bytes(bytes);
-        let opened =
-            if read_only { options.open_read_only(&directory) } else { options.open(&directory) };
-        // Only the last few are kept, and those of a failure.
-        if let Some(old) = number.checked_sub(8) {
-            let _ = std::fs::remove_dir_all(path.join(format!("{old}-{read_only}")));
-        }
-        opened
+        if read_only { options.open_read_only(&directory) } else { options.open(&directory) }
     });
 }
 
