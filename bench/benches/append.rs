@@ -52,6 +52,32 @@ fn submit(count: u64) -> Duration {
     elapsed
 }
 
+/// Submits `count` events, as many as the window has at once, and waits for these off the clock: what a
+/// caller's thread spends on encoding, claiming a place and filling it.
+fn claim_and_fill(count: u64) -> Duration {
+    let store = memory_store();
+    let event = event();
+    let mut on_their_way: VecDeque<Pending> = VecDeque::with_capacity(WINDOW);
+    let (mut elapsed, mut submitted) = (Duration::ZERO, 0);
+    while submitted < count {
+        let began = Instant::now();
+        while submitted < count && on_their_way.len() < WINDOW {
+            match store.append("account-000000000001", Expect::Any, [&event]).submit() {
+                Ok(pending) => on_their_way.push_back(pending),
+                Err(AppendError::Busy) => break,
+                Err(error) => panic!("the append fails: {error}"),
+            }
+            submitted += 1;
+        }
+        elapsed += began.elapsed();
+        while !on_their_way.is_empty() {
+            wait_for_oldest(&mut on_their_way);
+        }
+    }
+    assert_eq!(store.head().get(), count);
+    elapsed
+}
+
 fn wait_for_oldest(on_their_way: &mut VecDeque<Pending>) {
     match on_their_way.pop_front() {
         Some(pending) => drop(pending.wait().expect("it succeeds")),
@@ -72,6 +98,7 @@ fn benches(criterion: &mut Criterion) {
     group.bench_function(format!("submit/window {WINDOW}"), |bencher| {
         bencher.iter_custom(submit);
     });
+    group.bench_function("claim and fill", |bencher| bencher.iter_custom(claim_and_fill));
     group.finish();
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use stratalog::disk::MemoryDisk;
 use stratalog::{EventRef, Store};
-use stratalog_bench::{PAYLOAD_BYTES, fill, open, stream_name};
+use stratalog_bench::{PAYLOAD_BYTES, fill, open, stream_name, sum};
 
 const EVENTS: u64 = 100_000;
 const STREAMS: u64 = 1_000;
@@ -27,10 +27,11 @@ fn reopened() -> Store {
     store
 }
 
-/// Takes from an event what a user takes.
+/// Takes from an event what a user takes: every byte of its payload.
 fn look_at(event: EventRef<'_>) -> usize {
-    std::hint::black_box(event.version());
-    event.payload().len()
+    let payload = event.payload();
+    std::hint::black_box((event.version(), sum(payload)));
+    payload.len()
 }
 
 fn scan(store: &Store) {
@@ -55,6 +56,13 @@ fn read_stream(store: &Store, name: &str) {
     assert_eq!(bytes as u64, events * PAYLOAD_BYTES as u64);
 }
 
+/// Little but looking for a stream, from the last segment on.
+fn read_last(store: &Store, name: &str) {
+    let mut reader = store.read_stream(name).limit(1).backward();
+    let batch = reader.next_batch().expect("the stream is readable").expect("it has events");
+    assert_eq!(batch.iter().map(look_at).sum::<usize>(), PAYLOAD_BYTES);
+}
+
 fn benches(criterion: &mut Criterion) {
     let store = reopened();
     let mut group = criterion.benchmark_group("read");
@@ -64,6 +72,10 @@ fn benches(criterion: &mut Criterion) {
     let mut streams = (0..STREAMS).map(stream_name).cycle();
     group.bench_function("a stream of 100 in 100,000", |bencher| {
         bencher.iter(|| read_stream(&store, &streams.next().expect("a cycle has no end")));
+    });
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("the last event of a stream", |bencher| {
+        bencher.iter(|| read_last(&store, &streams.next().expect("a cycle has no end")));
     });
     group.finish();
 }

@@ -36,6 +36,11 @@ mod log;
 // The bytes, and what carries them; they know nothing of what is above.
 pub mod disk;
 mod format;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
+// What threads share and sleep on.
+mod sync;
 // What is derived from the log, and what looks after it.
 mod index;
 mod maintain;
@@ -47,9 +52,10 @@ mod recovery;
 struct ReadmeExample;
 
 pub use append::{
-    Append, AppendFuture, Check, CheckFuture, Durability, EventEncoder, Expect, Pending, Receipt,
-    ToEvent,
+    Append, AppendFuture, Check, CheckFuture, Durability, Durable, EventEncoder, Expect, Pending,
+    Receipt, ToEvent,
 };
+pub use commit::WriteStats;
 pub use error::{
     AppendError, CloseError, Conflict, DamageReason, FileError, OpenError, Poisoned, ReadError,
 };

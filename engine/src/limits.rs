@@ -42,6 +42,14 @@ pub const SEGMENT_FOOT_BYTES: u64 = BLOCK;
 
 /// A chunk of the tail's memory, unless one append needs a larger one.
 pub const CHUNK_BYTES: usize = 1 << 20;
+/// How many buffers of encoded events a thread keeps for its next appends, and how large each may be.
+pub(crate) const ENCODED_KEPT_MAX: usize = 4;
+/// See [`ENCODED_KEPT_MAX`].
+pub(crate) const ENCODED_KEPT_BYTES_MAX: usize = 64 << 10;
+/// How many event types such a buffer remembers.
+pub(crate) const ENCODED_KEPT_TYPES_MAX: usize = 8;
+/// How many chunks that are not used any more are kept for the next ones.
+pub const POOLED_CHUNKS_MAX: usize = 64;
 /// A batch is closed for further appends when it has this many bytes.
 pub const BATCH_BYTES_FULL: usize = 1 << 20;
 /// A batch of at least this many bytes is followed by one on a fresh block, so that both can be in
@@ -49,6 +57,11 @@ pub const BATCH_BYTES_FULL: usize = 1 << 20;
 pub const BATCH_BYTES_LARGE: u64 = 64 << 10;
 /// How many batches may be in flight, written or being written, above the durable watermark.
 pub const IN_FLIGHT_BATCHES_MAX: u32 = 4;
+/// A batch is written beside others that are in flight when it has this many bytes, or is closed.
+pub const BATCH_BYTES_BESIDE: u64 = 128 << 10;
+/// Where no more threads than this wait for a batch, one of them leads it; where more do, the commit
+/// thread.
+pub const OFFER_WAITERS_MAX: u32 = 4;
 /// How many closed batches may wait for the device before claims wait too.
 pub const CLOSED_BATCHES_MAX: usize = 8;
 /// How many segments may be full but not yet sealed and indexed before appends wait.
@@ -56,14 +69,18 @@ pub const UNSEALED_SEGMENTS_MAX: usize = 2;
 /// How long the log must be idle before the durable watermark is witnessed.
 pub const WITNESS_IDLE: std::time::Duration = std::time::Duration::from_millis(5);
 
+/// The latest that a write begins behind an append that does not wait for it, see
+/// [`Append::within`](crate::Append::within).
+pub const WITHIN_MAX: std::time::Duration = std::time::Duration::from_mins(1);
+
 /// The most events in one [`Batch`](crate::Batch) that a reader returns.
 pub const READ_BATCH_EVENTS: usize = 512;
 /// The most frame bytes after which a reader ends its batch.
 pub const READ_BATCH_BYTES: usize = 1 << 20;
 /// The most segments a manifest may name.
 pub const SEGMENTS_MAX: usize = 1 << 22;
-/// How many heads of cold streams are remembered.
-pub const HEADS_CACHED_MAX: usize = 65_536;
+/// How many heads of streams without events in the unsealed segments are remembered; about 30 bytes each.
+pub const HEADS_CACHED_MAX: usize = 524_288;
 
 /// The most encoded bytes in one append to a store whose segments grow to `segment_bytes`: the smaller
 /// of [`APPEND_BYTES_MAX`] and a quarter of `segment_bytes`.
@@ -93,4 +110,7 @@ const _: () = {
     );
     assert!(CHUNK_BYTES.is_multiple_of(BLOCK_BYTES));
     assert!(UNSEALED_SEGMENTS_MAX >= 1);
+    // What is written beside another write has a fresh block behind it.
+    assert!(BATCH_BYTES_BESIDE >= BATCH_BYTES_LARGE);
+    assert!(BATCH_BYTES_BESIDE <= BATCH_BYTES_FULL as u64);
 };

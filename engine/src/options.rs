@@ -54,7 +54,11 @@ impl Options {
         self
     }
 
-    /// Forces the way in which files are written; default: what the file system is found to support.
+    /// Forces the way in which files are written. Default: past the page cache where the file system can,
+    /// and with several writes in flight ([`WriteMode::Uring`]) where the kernel lets it and a short trial,
+    /// made when the store is opened for writing, finds that to be faster. Where a forced mode cannot be
+    /// had, [`Options::open`] fails with [`OpenError::Directory`], whose cause is of the kind
+    /// [`Unsupported`](std::io::ErrorKind::Unsupported).
     #[must_use]
     pub fn write_mode(mut self, mode: WriteMode) -> Self {
         self.write_mode = Some(mode);

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::append::{Append, Check, Expect, Request, ToEvent, Writer};
-use crate::commit::{CommitEnd, Committer, Watermark};
+use crate::commit::{CommitEnd, Committer, Figures, Leader, Watermark, WriteStats};
 use crate::disk::{Access, Disk, DiskLock};
 use crate::error::{AppendError, CloseError, FileError, OpenError, ReadError};
 use crate::event::{Position, check_stream};
@@ -50,12 +50,13 @@ struct Inner {
 struct Writing {
     writer: Arc<Writer>,
     maintainer: Arc<Maintainer>,
+    figures: Arc<Figures>,
     threads: Mutex<Option<Threads>>,
 }
 
 #[derive(Debug)]
 struct Threads {
-    committer: JoinHandle<CommitEnd>,
+    committer: JoinHandle<()>,
     maintainer: JoinHandle<()>,
     /// Held until both have ended.
     _lock: Box<dyn DiskLock>,
@@ -90,18 +91,23 @@ impl Store {
             catalogs: Arc::clone(&catalogs),
             watermark: Arc::clone(&watermark),
         });
-        let maintainer = Arc::new(Maintainer::new(disk, options.clone(), manifest));
-        let writer = Arc::new(Writer::new(
+        let figures = Arc::new(Figures::default());
+        let maintainer =
+            Arc::new(Maintainer::new(disk, options.clone(), manifest, Arc::clone(&figures)));
+        let leader = Leader::shared(watermark, Arc::clone(&figures), commit);
+        let writer = Writer::new(
             resume,
             catalogs,
             Arc::clone(&maintainer),
+            Arc::clone(&leader),
+            Arc::clone(&figures),
             options.segment_bytes_max(),
-        ));
-        let committer = Committer::new(Arc::clone(&writer), watermark, commit);
+        );
+        let (source, carrier) = (Arc::clone(&writer), Arc::clone(&reads.disk));
         let failed = |error| FileError::new("starting", "a thread", error);
         let committer = std::thread::Builder::new()
             .name("stratalog-commit".into())
-            .spawn(move || committer.run())
+            .spawn(move || Committer::new(source, leader, carrier).run())
             .map_err(failed)?;
         let (background, source) = (Arc::clone(&maintainer), Arc::clone(&writer));
         let spawned = std::thread::Builder::new()
@@ -116,7 +122,7 @@ impl Store {
             }
         };
         let threads = Threads { committer, maintainer: maintaining, _lock: lock };
-        let writing = Writing { writer, maintainer, threads: Mutex::new(Some(threads)) };
+        let writing = Writing { writer, maintainer, figures, threads: Mutex::new(Some(threads)) };
         Ok(Self { inner: Arc::new(Inner { reads, case, torn, writing: Some(writing) }) })
     }
 
@@ -231,6 +237,16 @@ impl Store {
         Stats::gather(&self.inner.reads)
     }
 
+    /// What was written since the store was opened; all zero where it is open for reading only.
+    pub fn write_stats(&self) -> WriteStats {
+        self.inner.writing.as_ref().map(|writing| writing.figures.read()).unwrap_or_default()
+    }
+
+    /// One line on what carries the store: which backend, where, and how it writes.
+    pub fn backend(&self) -> String {
+        self.inner.reads.disk.describe()
+    }
+
     /// Reads everything, past the page cache, and checks every checksum, the chain, footers and indexes.
     /// Changes nothing. `progress` is told how many bytes were read so far, and of how many.
     ///
@@ -306,11 +322,13 @@ impl Inner {
         let Some(threads) = running.take() else { return Ok(()) };
         writing.writer.close();
         let committed = threads.committer.join();
+        // After a failure an append may lead still.
+        let end = writing.writer.wait_for_leader();
         writing.maintainer.stop();
         let maintained = threads.maintainer.join();
         let ended = match (committed, maintained, writing.writer.poisoned()) {
             (_, _, Some(reason)) => Err(CloseError::Poisoned(reason)),
-            (Ok(end), Ok(()), None) => writing.record_end(&end, self.reads.watermark.get()),
+            (Ok(()), Ok(()), None) => writing.record_end(&end, self.reads.watermark.get()),
             _ => {
                 let source = std::io::Error::other("a thread of the store panicked");
                 Err(FileError::new("closing", "the log", source).into())

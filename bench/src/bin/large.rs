@@ -5,19 +5,13 @@
 //! measures. Run it with two numbers a factor of ten apart: what should not grow with the data does not.
 //! The cold figures need the right to drop the page cache, and are left out without it.
 
-use std::collections::VecDeque;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use stratalog::{AppendError, Expect, NewEvent, Store};
-
-/// Events of 256 bytes, in streams of so many.
-const STREAM_EVENTS: u64 = 100;
-const PAYLOAD_BYTES: usize = 256;
-/// Appends that are on their way at once while the store is filled.
-const IN_FLIGHT: usize = 8_192;
+use stratalog::Store;
+use stratalog_bench::{PAYLOAD_BYTES, STREAM_EVENTS, fill_scattered, scattered_name};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -33,32 +27,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     reads(directory, streams)
 }
 
-/// The name of a stream, 20 bytes long; numbers are scattered over all streams.
-fn name(number: u64, streams: u64) -> String {
-    format!("stream-{:013}", number * 7_919 % streams)
-}
-
 fn fill(directory: &Path, events: u64, streams: u64) -> Result<(), Box<dyn Error>> {
     let store = Store::open(directory)?;
     let begun = Instant::now();
-    let mut pending = VecDeque::new();
-    for number in 0..events {
-        let event = NewEvent::bytes("type-000000000000001", vec![7; PAYLOAD_BYTES]);
-        let mut append = store.append(&name(number, streams), Expect::Any, [event]);
-        loop {
-            match append.try_submit() {
-                Ok(claimed) => break pending.push_back(claimed),
-                Err(AppendError::Busy) => {
-                    pending.pop_front().ok_or("busy with nothing")?.wait()?;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if pending.len() > IN_FLIGHT {
-            pending.pop_front().ok_or("nothing is on its way")?.wait()?;
-        }
-    }
-    store.flush()?;
+    fill_scattered(&store, streams)?;
     let seconds = begun.elapsed().as_secs_f64();
     let stats = store.stats()?;
     println!(
@@ -93,7 +65,7 @@ fn reads(directory: &Path, streams: u64) -> Result<(), Box<dyn Error>> {
     let store = Store::options().open_read_only(directory)?;
     let read = |number: u64| -> Result<Duration, Box<dyn Error>> {
         let begun = Instant::now();
-        let mut reader = store.read_stream(&name(number * 13, streams)).forward();
+        let mut reader = store.read_stream(&scattered_name(number * 13, streams)).forward();
         let mut count = 0;
         while let Some(batch) = reader.next_batch()? {
             count += batch.iter().filter(|event| event.payload().len() == PAYLOAD_BYTES).count();

@@ -1,9 +1,17 @@
-//! Heads of cold streams that were looked up lately.
+//! Heads of streams that are in no unsealed segment: those of the segments that were sealed last, and
+//! those that were looked up lately.
 //!
-//! Two generations: what is asked for is in the younger one or moves there; when that is full, the older
-//! one is dropped. So at most twice half of [`HEADS_CACHED_MAX`] are kept, and what is in use stays.
+//! An entry is good only while its stream has no event in an unsealed segment, where heads are looked for
+//! first. When such a segment is let go, the heads of all of its streams were put here before; so what is
+//! found here is never older than the last event.
+//!
+//! Names are not kept but their XXH3-128 with a seed of this process, 24 bytes for an entry with its head.
+//! Two names that share it would have to be found by chance among 2^128, since nobody knows the seed. Two
+//! generations: what is put goes to the younger one; when that is full, the older one is dropped. So at
+//! most twice half of [`HEADS_CACHED_MAX`] are kept.
 
-use std::collections::HashMap;
+use hashbrown::HashTable;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::limits::HEADS_CACHED_MAX;
 
@@ -15,30 +23,59 @@ pub(crate) struct CachedHead {
 }
 
 /// See the module. A head is the version of a stream's last event, or that it has none.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct HeadCache {
-    young: HashMap<Box<str>, Option<u64>>,
-    old: HashMap<Box<str>, Option<u64>>,
+    seed: u64,
+    young: HashTable<Entry>,
+    old: HashTable<Entry>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    key: [u64; 2],
+    /// How many events the stream has.
+    events: u64,
+}
+
+impl Default for HeadCache {
+    fn default() -> Self {
+        let (young, old) = (HashTable::new(), HashTable::new());
+        Self { seed: fastrand::u64(..), young, old }
+    }
 }
 
 impl HeadCache {
     pub(crate) fn get(&self, stream: &str) -> Option<CachedHead> {
-        let last = self.young.get(stream).or_else(|| self.old.get(stream)).copied()?;
-        Some(CachedHead { last })
+        if self.young.is_empty() && self.old.is_empty() {
+            return None;
+        }
+        let key = self.key(stream);
+        let find = |table: &HashTable<Entry>| {
+            table.find(key[0], |entry| entry.key == key).map(|entry| entry.events)
+        };
+        let events = find(&self.young).or_else(|| find(&self.old))?;
+        Some(CachedHead { last: events.checked_sub(1) })
     }
 
     pub(crate) fn put(&mut self, stream: &str, last: Option<u64>) {
-        if self.young.len() >= HEADS_CACHED_MAX / 2 {
-            self.old = std::mem::take(&mut self.young);
+        let key = self.key(stream);
+        let events = last.map_or(0, |last| last + 1);
+        if let Some(entry) = self.young.find_mut(key[0], |entry| entry.key == key) {
+            entry.events = events;
+            return;
         }
-        self.young.insert(stream.into(), last);
+        if self.young.len() >= HEADS_CACHED_MAX / 2 {
+            // Its memory is used again.
+            std::mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
+        }
+        self.young.insert_unique(key[0], Entry { key, events }, |entry| entry.key[0]);
     }
 
-    pub(crate) fn forget(&mut self, stream: &str) {
-        if !self.young.is_empty() || !self.old.is_empty() {
-            self.young.remove(stream);
-            self.old.remove(stream);
-        }
+    fn key(&self, stream: &str) -> [u64; 2] {
+        let hash = xxh3_128_with_seed(stream.as_bytes(), self.seed);
+        #[expect(clippy::cast_possible_truncation, reason = "its two halves")]
+        [hash as u64, (hash >> 64) as u64]
     }
 }
 
@@ -47,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cache_stays_within_its_bound_and_forgets() {
+    fn the_cache_stays_within_its_bound() {
         let mut cache = HeadCache::default();
         for stream in 0..3 * HEADS_CACHED_MAX as u64 {
             cache.put(&stream.to_string(), Some(stream));
@@ -55,7 +92,31 @@ mod tests {
         assert!(cache.young.len() + cache.old.len() <= HEADS_CACHED_MAX);
         let last = 3 * HEADS_CACHED_MAX as u64 - 1;
         assert_eq!(cache.get(&last.to_string()), Some(CachedHead { last: Some(last) }));
-        cache.forget(&last.to_string());
-        assert_eq!(cache.get(&last.to_string()), None);
+        assert_eq!(cache.get("0"), None);
+    }
+
+    #[test]
+    fn a_stream_without_events_is_known_as_such() {
+        let mut cache = HeadCache::default();
+        cache.put("none", None);
+        cache.put("one", Some(0));
+        assert_eq!(cache.get("none"), Some(CachedHead { last: None }));
+        assert_eq!(cache.get("one"), Some(CachedHead { last: Some(0) }));
+        assert_eq!(cache.get("two"), None);
+    }
+
+    #[test]
+    fn what_was_put_last_is_found_whatever_is_dropped() {
+        let mut cache = HeadCache::default();
+        cache.put("stream", Some(5));
+        for other in 0..HEADS_CACHED_MAX / 2 {
+            cache.put(&other.to_string(), None);
+        }
+        cache.put("stream", Some(6));
+        for other in 0..2 * HEADS_CACHED_MAX {
+            assert_ne!(cache.get("stream"), Some(CachedHead { last: Some(5) }));
+            cache.put(&other.to_string(), None);
+        }
+        assert_eq!(cache.get("stream"), None);
     }
 }

@@ -14,11 +14,12 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use event_listener::{EventListener, Listener};
 
 pub use expect::Expect;
-pub use pending::{Durability, Pending, Receipt};
+pub use pending::{Durability, Durable, Pending, Receipt};
 pub(crate) use request::Request;
 pub use request::{EventEncoder, ToEvent};
 pub(crate) use sequencer::{Prepared, Resume};
@@ -63,6 +64,32 @@ impl Append {
         self.begin.block()?.wait()
     }
 
+    /// Does not wait for the disk: it is answered as soon as the events have their place in the log, and
+    /// their write begins within this time, together with what else has come by then. At most
+    /// [`WITHIN_MAX`](crate::limits::WITHIN_MAX), which stands for anything longer; zero begins the write
+    /// at once. The receipt's [`durability`](Receipt::durability) is [`Durability::Accepted`], its
+    /// positions are provisional, and [`Receipt::durable`] waits for the rest. What a failed write loses is
+    /// reported there, and by the next append. Default: an append is answered when it is durable.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use stratalog::{Durability, Expect, NewEvent, Store, disk::MemoryDisk};
+    /// # let store = Store::options().open_on(Arc::new(MemoryDisk::new()))?;
+    /// let event = NewEvent::bytes("measured", b"21.5".as_slice());
+    /// let append = store.append("sensor-7", Expect::Any, [event]);
+    /// let receipt = append.within(Duration::from_millis(50)).wait()?;
+    /// assert_eq!(receipt.durability(), Durability::Accepted);
+    /// receipt.durable().wait()?;
+    /// assert_eq!(receipt.durability(), Durability::Durable);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn within(mut self, time: Duration) -> Self {
+        if let Some(Ok(request)) = &mut self.begin.request {
+            request.within = Some(time);
+        }
+        self
+    }
+
     /// Claims the events' places now, so that appends that are submitted one after another are in the
     /// log in this order, and returns without waiting for the disk. They commit whether the result is
     /// waited for or not.
@@ -79,7 +106,7 @@ impl Append {
     ///
     /// ```
     /// # use stratalog::{AppendError, Expect, NewEvent, Store, disk::MemoryDisk};
-    /// # let store = Store::options().open_on(std::sync::Arc::new(MemoryDisk::new()))?;
+    /// # let store = Store::options().open_on(Arc::new(MemoryDisk::new()))?;
     /// # let events = || (0..100).map(|_| NewEvent::bytes("ticked", b"".as_slice()));
     /// let mut append = store.append("clock", Expect::Any, events());
     /// let pending = loop {
@@ -129,7 +156,6 @@ impl Begin {
         match &mut self.request {
             Some(Ok(request)) => match writer.begin(request)? {
                 Begun::Pending(pending) => {
-                    let pending = pending.of(writer);
                     self.request = None;
                     Ok(Begun::Pending(pending))
                 }
@@ -143,6 +169,9 @@ impl Begin {
     }
 
     fn block(&mut self) -> Result<Pending, AppendError> {
+        if let Some(Ok(request)) = &mut self.request {
+            request.blocks = true;
+        }
         loop {
             match self.attempt()? {
                 Begun::Pending(pending) => return Ok(pending),

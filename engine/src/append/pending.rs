@@ -6,10 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use event_listener::EventListener;
-
-use super::writer::Writer;
-use crate::commit::{Outcome, Ticket};
+use super::request::EventIds;
+use crate::commit::{Outcome, Ticket, WakerSlot};
 use crate::error::{AppendError, Conflict, Poisoned};
 use crate::event::{EventId, Position};
 
@@ -19,16 +17,33 @@ use crate::event::{EventId, Position};
 pub enum Durability {
     /// No crash of the process, the system or the machine loses them.
     Durable,
+    /// They have their place in the log, which is provisional: a crash, or a failed write, may lose them
+    /// still. [`Receipt::durable`] waits until they are durable.
+    Accepted,
 }
 
 /// Where appended events are in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Receipt {
     pub(super) stream: Box<str>,
-    pub(super) event_ids: Vec<EventId>,
+    pub(super) event_ids: EventIds,
     pub(super) first_position: Position,
     pub(super) first_version: u64,
+    /// Of the batch that they are in, where that was not durable yet.
+    pub(super) accepted: Option<Arc<Ticket>>,
 }
+
+/// Receipts of the same events are equal, however safe those are.
+impl PartialEq for Receipt {
+    fn eq(&self, other: &Self) -> bool {
+        self.first_position == other.first_position
+            && self.first_version == other.first_version
+            && self.event_ids == other.event_ids
+            && self.stream == other.stream
+    }
+}
+
+impl Eq for Receipt {}
 
 impl Receipt {
     /// The stream.
@@ -61,9 +76,61 @@ impl Receipt {
         self.versions().end - 1
     }
 
-    /// How safe they are.
+    /// How safe they are known to be: [`Durability::Accepted`] for an append
+    /// [`within`](crate::Append::within) some time, until it is durable.
     pub fn durability(&self) -> Durability {
-        Durability::Durable
+        let outcome =
+            self.accepted.as_ref().map_or(Some(Outcome::Durable), |ticket| ticket.outcome());
+        match outcome {
+            Some(Outcome::Durable) => Durability::Durable,
+            Some(Outcome::Unknown) | None => Durability::Accepted,
+        }
+    }
+
+    /// Waits until the events are durable: by blocking, with [`Durable::wait`], or by `.await`.
+    pub fn durable(&self) -> Durable {
+        let ticket = self.accepted.clone();
+        Durable { ticket, event_ids: self.event_ids.clone(), slot: WakerSlot::default() }
+    }
+}
+
+/// The way to wait until accepted events are durable. See [`Receipt::durable`].
+#[derive(Debug)]
+#[must_use = "it says whether the events are durable"]
+pub struct Durable {
+    ticket: Option<Arc<Ticket>>,
+    event_ids: EventIds,
+    slot: WakerSlot,
+}
+
+impl Durable {
+    /// Blocks until the events are durable.
+    ///
+    /// # Errors
+    /// [`AppendError::Unknown`], where the log was poisoned before.
+    pub fn wait(self) -> Result<(), AppendError> {
+        let outcome = self.ticket.as_ref().map_or(Outcome::Durable, |ticket| ticket.wait());
+        self.ended(outcome)
+    }
+
+    fn ended(&self, outcome: Outcome) -> Result<(), AppendError> {
+        match outcome {
+            Outcome::Durable => Ok(()),
+            Outcome::Unknown => Err(unknown(self.ticket.as_deref(), self.event_ids.to_vec())),
+        }
+    }
+}
+
+impl Future for Durable {
+    type Output = Result<(), AppendError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let outcome = match &this.ticket {
+            Some(ticket) => std::task::ready!(ticket.poll(&mut this.slot, context)),
+            None => Outcome::Durable,
+        };
+        Poll::Ready(this.ended(outcome))
     }
 }
 
@@ -71,7 +138,7 @@ impl Receipt {
 #[derive(Debug)]
 enum Decided {
     Appended(Receipt),
-    Checked { event_ids: Vec<EventId>, verdict: Result<Option<u64>, Conflict> },
+    Checked { event_ids: EventIds, verdict: Result<Option<u64>, Conflict> },
 }
 
 /// An append that is on its way: it commits whether it is waited for or not.
@@ -81,30 +148,32 @@ enum Decided {
 #[derive(Debug)]
 #[must_use = "it says whether the events are durable"]
 pub struct Pending {
+    /// What has to be durable before it is answered; nothing for what was accepted.
     ticket: Option<Arc<Ticket>>,
     decided: Option<Decided>,
-    listener: Option<EventListener>,
-    writer: Option<Arc<Writer>>,
+    slot: WakerSlot,
 }
 
 impl Pending {
-    pub(super) fn claimed(ticket: Arc<Ticket>, receipt: Receipt) -> Self {
+    /// An append with a place in the log; with `accepted`, it is answered at once.
+    pub(super) fn claimed(ticket: Arc<Ticket>, mut receipt: Receipt, accepted: bool) -> Self {
+        let waits_for = if accepted {
+            receipt.accepted = Some(ticket);
+            None
+        } else {
+            Some(ticket)
+        };
         let decided = Some(Decided::Appended(receipt));
-        Self { ticket: Some(ticket), decided, listener: None, writer: None }
+        Self { ticket: waits_for, decided, slot: WakerSlot::default() }
     }
 
     pub(super) fn judged(
         ticket: Option<Arc<Ticket>>,
-        event_ids: Vec<EventId>,
+        event_ids: EventIds,
         verdict: Result<Option<u64>, Conflict>,
     ) -> Self {
         let decided = Some(Decided::Checked { event_ids, verdict });
-        Self { ticket, decided, listener: None, writer: None }
-    }
-
-    pub(super) fn of(mut self, writer: &Arc<Writer>) -> Self {
-        self.writer = Some(Arc::clone(writer));
-        self
+        Self { ticket, decided, slot: WakerSlot::default() }
     }
 
     /// Blocks until the events are durable.
@@ -124,29 +193,19 @@ impl Pending {
 
     /// Polls for the outcome of the batch.
     pub(super) fn poll_outcome(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
-        let Some(ticket) = &self.ticket else {
-            return Poll::Ready(Outcome::Durable);
-        };
-        loop {
-            if let Some(outcome) = ticket.outcome() {
-                self.listener = None;
-                return Poll::Ready(outcome);
-            }
-            match &mut self.listener {
-                None => self.listener = Some(ticket.listen()),
-                Some(listener) => match Pin::new(listener).poll(context) {
-                    Poll::Ready(()) => self.listener = None,
-                    Poll::Pending => return Poll::Pending,
-                },
-            }
+        match &self.ticket {
+            Some(ticket) => ticket.poll(&mut self.slot, context),
+            None => Poll::Ready(Outcome::Durable),
         }
     }
 
     fn appended(&mut self, outcome: Outcome) -> Result<Receipt, AppendError> {
         match (self.take(), outcome) {
             (Decided::Appended(receipt), Outcome::Durable) => Ok(receipt),
-            (Decided::Appended(receipt), Outcome::Unknown) => Err(self.unknown(receipt.event_ids)),
-            (Decided::Checked { event_ids, .. }, Outcome::Unknown) => Err(self.unknown(event_ids)),
+            (
+                Decided::Appended(Receipt { event_ids, .. }) | Decided::Checked { event_ids, .. },
+                Outcome::Unknown,
+            ) => Err(unknown(self.ticket.as_deref(), event_ids.into_vec())),
             (Decided::Checked { verdict, .. }, Outcome::Durable) => {
                 let conflict = verdict.expect_err("an append that holds is claimed");
                 Err(AppendError::Conflict(conflict))
@@ -159,20 +218,15 @@ impl Pending {
             (Decided::Checked { verdict, .. }, Outcome::Durable) => {
                 verdict.map_err(AppendError::Conflict)
             }
-            (Decided::Checked { event_ids, .. }, Outcome::Unknown) => Err(self.unknown(event_ids)),
+            (Decided::Checked { event_ids, .. }, Outcome::Unknown) => {
+                Err(unknown(self.ticket.as_deref(), event_ids.into_vec()))
+            }
             (Decided::Appended(_), _) => unreachable!("a check claims nothing"),
         }
     }
 
     fn take(&mut self) -> Decided {
         self.decided.take().expect("an outcome is taken once")
-    }
-
-    fn unknown(&self, event_ids: Vec<EventId>) -> AppendError {
-        let reason = self.writer.as_ref().and_then(|writer| writer.poisoned());
-        let reason =
-            reason.unwrap_or(Poisoned { segment: 0, offset: 0, what: "the writer is gone".into() });
-        AppendError::Unknown { event_ids, reason }
     }
 }
 
@@ -182,4 +236,12 @@ impl Future for Pending {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.poll_outcome(context).map(|outcome| self.appended(outcome))
     }
+}
+
+/// The error of appends of which nobody knows what became of them.
+fn unknown(ticket: Option<&Ticket>, event_ids: Vec<EventId>) -> AppendError {
+    let reason = ticket.and_then(Ticket::reason).cloned();
+    let reason =
+        reason.unwrap_or(Poisoned { segment: 0, offset: 0, what: "the writer is gone".into() });
+    AppendError::Unknown { event_ids, reason }
 }

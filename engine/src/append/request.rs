@@ -2,13 +2,25 @@
 //!
 //! Made by `Store::append` on the caller's thread. Calls `event` for the rules and `format` for the bytes.
 
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
 use super::expect::Expect;
+use crate::commit::Manner;
 use crate::error::AppendError;
-use crate::event::{EncodeError, EventId, NamePart, NewEvent, check_stream, check_user_name};
+use crate::event::{
+    EncodeError, EventId, NamePart, NewEvent, Timestamp, check_stream, check_user_name,
+};
 use crate::format::definition::EventType;
 use crate::format::frame::FrameParts;
 use crate::index::{Term, TermHash};
-use crate::limits::{APPEND_BYTES_MAX, APPEND_EVENTS_MAX};
+use crate::limits::{
+    APPEND_BYTES_MAX, APPEND_EVENTS_MAX, ENCODED_KEPT_BYTES_MAX, ENCODED_KEPT_MAX,
+    ENCODED_KEPT_TYPES_MAX, WITHIN_MAX,
+};
 
 /// What can be appended to a stream.
 ///
@@ -37,6 +49,8 @@ impl<T: ToEvent + ?Sized> ToEvent for &T {
 #[derive(Debug)]
 pub struct EventEncoder<'a> {
     stream: &'a str,
+    /// When it is encoded.
+    now: Timestamp,
     encoded: &'a mut Encoded,
 }
 
@@ -52,7 +66,7 @@ impl EventEncoder<'_> {
             self.encoded.bytes += event.payload.len() as u64;
             return Ok(());
         }
-        let id = event.id.unwrap_or_else(EventId::random);
+        let id = event.id.unwrap_or_else(|| EventId::random_at(self.now));
         let parts = FrameParts {
             kind: event.kind.record_kind(),
             stream: self.stream,
@@ -83,35 +97,128 @@ pub(crate) struct EncodedEvent {
     pub event_type: usize,
 }
 
+/// An event type of an append, with its number in the segment that the append was placed in.
+#[derive(Debug)]
+pub(crate) struct Numbered {
+    pub event_type: EventType,
+    /// The type's [`xxh3`](EventType::xxh3).
+    pub hash: u64,
+    pub number: u32,
+    /// Whether the append defines it there.
+    pub is_new: bool,
+}
+
 /// The events of an append.
 #[derive(Debug, Default)]
 pub(crate) struct Encoded {
     pub frames: Vec<u8>,
-    pub events: Vec<EncodedEvent>,
+    pub events: SmallVec<[EncodedEvent; 1]>,
     /// The ids of the events, in their order.
-    pub ids: Vec<EventId>,
-    /// The distinct types of the events.
-    pub types: Vec<EventType>,
+    pub ids: EventIds,
+    /// The distinct types of the events come first; behind them stand those of an earlier append, which
+    /// the next one may well have again.
+    types: Vec<Numbered>,
+    types_used: usize,
     /// What the definitions of all its types take; they may all be new to the segment.
     types_bytes: usize,
     bytes: u64,
 }
 
+/// The ids of an append, which nearly always has one event.
+pub(crate) type EventIds = SmallVec<[EventId; 1]>;
+
+/// [`Encoded`] in memory that a thread's appends use one after the other: when it is dropped, it is kept
+/// for the next one.
+#[derive(Debug)]
+pub(crate) struct Reused(Option<Box<Encoded>>);
+
+thread_local! {
+    /// What this thread's earlier appends have left. Never more than [`ENCODED_KEPT_MAX`].
+    #[expect(clippy::vec_box, reason = "what is boxed goes from here to a request and back")]
+    static KEPT: RefCell<Vec<Box<Encoded>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Reused {
+    fn empty() -> Self {
+        let kept = KEPT.try_with(|kept| kept.borrow_mut().pop());
+        Self(Some(kept.ok().flatten().unwrap_or_default()))
+    }
+}
+
+impl Deref for Reused {
+    type Target = Encoded;
+
+    fn deref(&self) -> &Encoded {
+        self.0.as_ref().expect("it is taken out when it is dropped")
+    }
+}
+
+impl DerefMut for Reused {
+    fn deref_mut(&mut self) -> &mut Encoded {
+        self.0.as_mut().expect("it is taken out when it is dropped")
+    }
+}
+
+impl Drop for Reused {
+    fn drop(&mut self) {
+        let Some(mut encoded) = self.0.take() else { return };
+        if encoded.frames.capacity() > ENCODED_KEPT_BYTES_MAX {
+            return;
+        }
+        encoded.clear();
+        // A thread that ends keeps nothing.
+        let _ = KEPT.try_with(|kept| {
+            let mut kept = kept.borrow_mut();
+            if kept.len() < ENCODED_KEPT_MAX {
+                kept.push(encoded);
+            }
+        });
+    }
+}
+
 impl Encoded {
+    fn clear(&mut self) {
+        self.frames.clear();
+        self.events.clear();
+        self.ids.clear();
+        (self.types_used, self.types_bytes, self.bytes) = (0, 0, 0);
+        self.types.truncate(ENCODED_KEPT_TYPES_MAX);
+    }
+
     /// How many bytes it takes in a segment that defines none of its types yet; 0 for a check.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
+    /// The distinct types of its events.
+    pub(crate) fn types(&self) -> &[Numbered] {
+        &self.types[..self.types_used]
+    }
+
+    /// See [`Encoded::types`].
+    pub(crate) fn types_mut(&mut self) -> &mut [Numbered] {
+        &mut self.types[..self.types_used]
+    }
+
     fn intern(&mut self, name: &str) -> usize {
         // Appends have few types: the last one found is nearly always the one.
-        if let Some(index) = self.types.iter().rposition(|known| *known.name == *name) {
+        let known = self.types().iter().rposition(|known| *known.event_type.name == *name);
+        if let Some(index) = known {
             return index;
         }
-        let event_type = EventType { name: name.into(), schema_version: 0, fingerprint: 0 };
-        self.types_bytes += event_type.encoded_bytes();
-        self.types.push(event_type);
-        self.types.len() - 1
+        let index = self.types_used;
+        self.types_used += 1;
+        match self.types.get(index) {
+            Some(before) if *before.event_type.name == *name => {}
+            _ => {
+                let event_type = EventType { name: name.into(), schema_version: 0, fingerprint: 0 };
+                self.types.truncate(index);
+                let hash = event_type.xxh3();
+                self.types.push(Numbered { event_type, hash, number: 0, is_new: false });
+            }
+        }
+        self.types_bytes += self.types[index].event_type.encoded_bytes();
+        index
     }
 }
 
@@ -121,7 +228,14 @@ pub(crate) struct Request {
     pub stream: Box<str>,
     pub stream_hash: TermHash,
     pub expect: Expect,
-    pub encoded: Encoded,
+    pub encoded: Reused,
+    /// The time at which it is sequenced, in nanoseconds since the Unix epoch; none once that time is over
+    /// without its having got a place.
+    pub recorded_at: Option<i64>,
+    /// Whether a thread sleeps until it has ended.
+    pub blocks: bool,
+    /// The longest time until its write begins, where nobody waits for it.
+    pub within: Option<Duration>,
     /// Whether a failure to make the next segment may be reported to it: it has asked for one, or will
     /// not wait for another try.
     pub asked_for_segment: bool,
@@ -140,12 +254,14 @@ impl Request {
     ) -> Result<Self, AppendError> {
         check_user_name(NamePart::Stream, stream).map_err(EncodeError::Name)?;
         let mut request = Self::check(stream, expect)?;
-        let encoded = &mut request.encoded;
+        let now = Timestamp::now();
+        request.recorded_at = Some(now.0);
+        let encoded = &mut *request.encoded;
         for event in events {
             if encoded.events.len() == APPEND_EVENTS_MAX {
                 return Err(AppendError::TooManyEvents { stream: stream.into() });
             }
-            event.encode(&mut EventEncoder { stream, encoded })?;
+            event.encode(&mut EventEncoder { stream, now, encoded })?;
             if encoded.bytes > bytes_max {
                 return Err(AppendError::TooLarge {
                     stream: stream.into(),
@@ -170,9 +286,21 @@ impl Request {
             stream: stream.into(),
             stream_hash: Term::stream(stream.as_bytes()).xxh3_64(),
             expect,
-            encoded: Encoded::default(),
+            encoded: Reused::empty(),
+            recorded_at: None,
+            blocks: false,
+            within: None,
             asked_for_segment: false,
         })
+    }
+
+    /// How it will be waited for.
+    pub(crate) fn manner(&self) -> Manner {
+        match self.within {
+            Some(within) => Manner::Within(Instant::now() + within.min(WITHIN_MAX)),
+            None if self.blocks => Manner::Blocks,
+            None => Manner::Polls,
+        }
     }
 
     pub(crate) fn is_check(&self) -> bool {

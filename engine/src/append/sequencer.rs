@@ -5,24 +5,29 @@
 //! batches) and by the maintainer (gives segments, takes full ones). No I/O happens under its lock and
 //! no user's code runs there; what a check needs from sealed segments was looked up before.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use hashbrown::HashTable;
 
 use super::heads::HeadCache;
-use super::request::Request;
-use crate::commit::{Batch, Chunk, Claim, LiveSegment, LiveStart, Ticket};
+use super::request::{Numbered, Request};
+use crate::commit::{
+    Batch, Chunk, ChunkPool, ChunkRef, Claim, Duty, Found, Leads, LiveSegment, LiveStart, Stage,
+    Successor, Ticket, Waiting,
+};
 use crate::disk::DiskFile;
 use crate::error::{FileError, Poisoned};
-use crate::event::Timestamp;
 use crate::format::align_up;
 use crate::format::checksum::{Chain, SegmentKey};
 use crate::format::constants::BATCH_HEADER_BYTES;
 use crate::format::definition::EventType;
-use crate::index::{LiveWriter, Term};
+use crate::index::{LiveWriter, Term, TermId};
 use crate::limits::{
-    BATCH_BYTES_FULL, BLOCK, CHUNK_BYTES, CLOSED_BATCHES_MAX, RECORD_ALIGN, SEGMENT_FOOT_BYTES,
-    SEGMENT_HEAD_BYTES, SEGMENT_TYPES_MAX, UNSEALED_SEGMENTS_MAX,
+    BATCH_BYTES_BESIDE, BATCH_BYTES_FULL, BLOCK, CHUNK_BYTES, CLOSED_BATCHES_MAX, RECORD_ALIGN,
+    SEGMENT_FOOT_BYTES, SEGMENT_HEAD_BYTES, SEGMENT_TYPES_MAX, UNSEALED_SEGMENTS_MAX,
 };
 
 /// A segment that is created, headed and zeroed, and named in the manifest.
@@ -31,6 +36,8 @@ pub(crate) struct Prepared {
     pub key: SegmentKey,
     pub file: Arc<dyn DiskFile>,
     pub file_bytes: u64,
+    /// Up to where zeroes were written; behind it, space is only reserved.
+    pub zeroed_end: u64,
 }
 
 /// The next segment.
@@ -54,11 +61,13 @@ pub(crate) enum Spare {
 struct Active {
     live: Arc<LiveSegment>,
     writer: LiveWriter,
-    /// The event types that have a number in it.
-    types: HashMap<EventType, u32>,
-    chunk: Option<Arc<Chunk>>,
+    /// The numbers of the event types in it, by the types' hashes.
+    types: HashTable<u32>,
+    chunk: Option<ChunkRef>,
     /// Where the next batch begins.
     next_offset: u64,
+    /// Up to where zeroes were written.
+    zeroed_end: u64,
 }
 
 /// What recovery hands to the sequencer.
@@ -67,6 +76,8 @@ pub(crate) struct Resume {
     pub live: Arc<LiveSegment>,
     pub writer: LiveWriter,
     pub next_offset: u64,
+    /// Up to where zeroes were written in the live segment, as far as is known.
+    pub zeroed_end: u64,
     /// Older segments that are not sealed yet, in their order.
     pub unsealed: Vec<Arc<LiveSegment>>,
     pub spare: Option<Prepared>,
@@ -106,12 +117,11 @@ pub(crate) enum Sequenced {
 pub(crate) struct Claimed {
     pub ticket: Arc<Ticket>,
     pub claim: Claim,
-    pub live: Arc<LiveSegment>,
     pub first_position: u64,
     pub first_version: u64,
     pub recorded_at: i64,
-    /// For each of the request's types, its number in the segment, and whether it is to be defined.
-    pub types: Vec<(u32, bool)>,
+    /// What is to be done when the claim is filled.
+    pub duty: Duty<Batch>,
 }
 
 /// A cold stream's head, as looked up before the lock was taken.
@@ -126,7 +136,9 @@ pub(crate) struct ColdHead {
 struct StreamHead {
     /// The version of its last event; none where it has no events.
     last: Option<u64>,
-    /// The position of that event, where it may not be durable yet.
+    /// The stream's number in the active segment's index, where it has events there.
+    term: Option<TermId>,
+    /// The position of that event, where it is in another unsealed segment: it may not be durable yet.
     position: Option<u64>,
 }
 
@@ -151,63 +163,76 @@ pub(crate) struct Sequencer {
     /// Counts the segments that have left `unsealed`: a head looked up before that may miss events.
     generation: u64,
     pub spare: Spare,
+    /// Whether an append waits for the next segment.
+    pub spare_is_waited_for: bool,
     /// Why the oldest full segment is not sealed yet, where that was tried.
     pub sealing_failed: Option<FileError>,
-    open: Option<Batch>,
-    closed: VecDeque<Batch>,
+    stage: Stage<Batch>,
     /// The batches that are not durable yet, with their first positions, in their order.
     in_flight: VecDeque<(u64, Arc<Ticket>)>,
     heads: HeadCache,
+    pool: Arc<ChunkPool>,
+    /// Who leads a batch that is offered to the threads that wait for it.
+    leads: Weak<dyn Leads>,
 }
 
 impl Sequencer {
-    pub(crate) fn new(resume: Resume) -> Self {
-        let types = resume.live.types.iter().cloned().zip(0..).collect();
+    pub(crate) fn new(resume: Resume, leads: Weak<dyn Leads>) -> Self {
         Self {
             phase: Phase::Running,
             next_position: resume.next_position,
             next_sequence: resume.next_sequence,
             recorded_last: resume.recorded_last,
             strict: resume.strict,
-            active: Active {
-                live: resume.live,
-                writer: resume.writer,
-                types,
-                chunk: None,
-                next_offset: resume.next_offset,
-            },
+            active: Active::new(resume.live, resume.writer, resume.next_offset, resume.zeroed_end),
             unsealed: resume.unsealed,
             generation: 0,
             spare: resume.spare.map_or(Spare::Wanted { bytes: 0, small: None }, Spare::Ready),
+            spare_is_waited_for: false,
             sealing_failed: None,
-            open: None,
-            closed: VecDeque::new(),
+            stage: Stage::default(),
             in_flight: VecDeque::new(),
             heads: HeadCache::default(),
+            pool: Arc::default(),
+            leads,
         }
     }
 
-    /// Checks a request and gives it its place.
-    pub(crate) fn sequence(&mut self, request: &mut Request, cold: Option<ColdHead>) -> Sequenced {
+    /// Checks a request and gives it its place; `now` in nanoseconds since the Unix epoch.
+    pub(crate) fn sequence(
+        &mut self,
+        request: &mut Request,
+        cold: Option<ColdHead>,
+        now: i64,
+    ) -> Sequenced {
         match &self.phase {
             Phase::Running => {}
             Phase::Closing => return Sequenced::Closed,
             Phase::Poisoned(reason) => return Sequenced::Poisoned(reason.clone()),
         }
-        let Some(StreamHead { last, position }) = self.head(request, cold) else {
+        let Some(mut head) = self.head(request, cold) else {
             return Sequenced::Lookup { generation: self.generation };
         };
-        let holds = request.expect.holds(last);
+        let holds = request.expect.holds(head.last);
         if !holds || request.is_check() {
+            let position = head.term.map_or(head.position, |id| {
+                let ordinal = self.active.writer.last_ordinal(id);
+                Some(self.active.live.first_position + u64::from(ordinal))
+            });
             if position.is_none() {
-                self.heads.put(&request.stream, last);
+                self.heads.put(&request.stream, head.last);
             }
             let ticket = position.and_then(|position| self.ticket_of(position));
-            return Sequenced::Judged { holds, last, ticket };
+            return Sequenced::Judged { holds, last: head.last, ticket };
         }
+        let segment = self.active.live.number();
         match self.place(request) {
-            Ok(Some(types)) => self.claim(request, last.map_or(0, |last| last + 1), types),
-            Ok(None) => Sequenced::Wait,
+            Ok(true) => {
+                // The stream's number is one of the segment that it was found in.
+                head.term = head.term.filter(|_| segment == self.active.live.number());
+                self.claim(request, head, now)
+            }
+            Ok(false) => Sequenced::Wait,
             Err(refused) => refused,
         }
     }
@@ -217,21 +242,24 @@ impl Sequencer {
     fn head(&self, request: &Request, cold: Option<ColdHead>) -> Option<StreamHead> {
         let term = Term::stream(request.stream.as_bytes());
         let hash = request.stream_hash;
-        let newest_first = std::iter::once(&self.active.live).chain(self.unsealed.iter().rev());
-        for live in newest_first {
+        if let Some(id) = self.active.writer.find(hash, term) {
+            let last = self.active.writer.head(id).next_version() - 1;
+            return Some(StreamHead { last: Some(last), position: None, term: Some(id) });
+        }
+        for live in self.unsealed.iter().rev() {
             if let Some(postings) = live.index.lookup(hash, term) {
                 let count = postings.len();
                 let last = postings.first_version() + u64::from(count) - 1;
                 let ordinal = postings.get(count - 1).map(u64::from);
                 let position = ordinal.map(|ordinal| live.first_position + ordinal);
-                return Some(StreamHead { last: Some(last), position });
+                return Some(StreamHead { last: Some(last), position, term: None });
             }
         }
         if let Some(cached) = self.heads.get(&request.stream) {
-            return Some(StreamHead { last: cached.last, position: None });
+            return Some(StreamHead { last: cached.last, position: None, term: None });
         }
         let cold = cold.filter(|cold| cold.generation == self.generation)?;
-        Some(StreamHead { last: cold.last, position: None })
+        Some(StreamHead { last: cold.last, position: None, term: None })
     }
 
     /// The ticket of the batch that holds this position, where it is not durable yet.
@@ -241,34 +269,35 @@ impl Sequencer {
         Some(Arc::clone(ticket))
     }
 
-    /// Makes sure that the open batch has room for the request, and numbers its types. `None` where
+    /// Makes sure that the open batch has room for the request, and numbers its types. False where
     /// something has to happen first.
-    fn place(&mut self, request: &mut Request) -> Result<Option<Vec<(u32, bool)>>, Sequenced> {
+    fn place(&mut self, request: &mut Request) -> Result<bool, Sequenced> {
         loop {
-            let Some((types, definitions)) = self.number(&request.encoded.types) else {
+            let Some(definitions) = self.number(request) else {
                 // The segment has as many types as it may: the request goes into the next one.
                 if !self.close_open() || !self.roll(request)? {
-                    return Ok(None);
+                    return Ok(false);
                 }
                 continue;
             };
             let bytes = (request.encoded.frames.len() + definitions) as u64;
-            if let Some(open) = &self.open {
-                let full = open.claimed > 0 && open.claimed + bytes > BATCH_BYTES_FULL as u64;
+            if let Some(open) = &self.stage.open {
+                let full =
+                    open.claimed > 0 && u64::from(open.claimed) + bytes > BATCH_BYTES_FULL as u64;
                 let fits = !full
                     && open.end() + bytes <= self.active.data_limit()
                     && open.end() + bytes <= open.chunk.end();
                 if fits {
-                    return Ok(Some(types));
+                    return Ok(true);
                 }
                 if !self.close_open() {
-                    return Ok(None);
+                    return Ok(false);
                 }
             }
             let need = BATCH_HEADER_BYTES as u64 + bytes;
             if self.active.next_offset + need > self.active.data_limit() {
                 if !self.roll(request)? {
-                    return Ok(None);
+                    return Ok(false);
                 }
                 continue;
             }
@@ -276,41 +305,39 @@ impl Sequencer {
         }
     }
 
-    /// Numbers types in the active segment; also says how many bytes the new definitions take.
+    /// Numbers the request's types in the active segment, and says how many bytes the new definitions
+    /// take.
     #[expect(clippy::cast_possible_truncation, reason = "within SEGMENT_TYPES_MAX")]
-    fn number(&self, types: &[EventType]) -> Option<(Vec<(u32, bool)>, usize)> {
+    fn number(&self, request: &mut Request) -> Option<usize> {
         let mut next = self.active.types.len();
         let mut bytes = 0;
-        let numbered = types
-            .iter()
-            .map(|event_type| {
-                if let Some(number) = self.active.types.get(event_type) {
-                    return (*number, false);
-                }
-                next += 1;
-                bytes += event_type.encoded_bytes();
-                ((next - 1) as u32, true)
-            })
-            .collect();
-        (next <= SEGMENT_TYPES_MAX).then_some((numbered, bytes))
+        for wanted in request.encoded.types_mut() {
+            if let Some(known) = self.active.number(wanted) {
+                (wanted.number, wanted.is_new) = (known, false);
+                continue;
+            }
+            (wanted.number, wanted.is_new) = (next as u32, true);
+            next += 1;
+            bytes += wanted.event_type.encoded_bytes();
+        }
+        (next <= SEGMENT_TYPES_MAX).then_some(bytes)
     }
 
     /// Closes the open batch; false where too many wait already.
     fn close_open(&mut self) -> bool {
-        if self.open.is_none() {
+        if self.stage.open.is_none() {
             return true;
         }
-        if self.closed.len() >= CLOSED_BATCHES_MAX {
+        if self.stage.closed() >= CLOSED_BATCHES_MAX {
             return false;
         }
-        let batch = self.open.take();
-        self.closed.extend(batch);
+        self.stage.close();
         true
     }
 
     /// Goes on in the next segment, which has room for the request; false where that is not ready yet.
     fn roll(&mut self, request: &mut Request) -> Result<bool, Sequenced> {
-        assert!(self.open.is_none(), "a batch is in one segment");
+        assert!(self.stage.open.is_none(), "a batch is in one segment");
         if self.unsealed.len() >= UNSEALED_SEGMENTS_MAX {
             return match self.sealing_failed.take() {
                 // Reported once, as below.
@@ -322,6 +349,7 @@ impl Sequencer {
         let needed = BATCH_HEADER_BYTES as u64 + request.encoded.bytes();
         let needed = align_up(needed + SEGMENT_HEAD_BYTES + SEGMENT_FOOT_BYTES, BLOCK);
         let wanted = |small| Spare::Wanted { bytes: needed, small };
+        self.spare_is_waited_for = true;
         match std::mem::replace(&mut self.spare, wanted(None)) {
             Spare::Wanted { bytes, small } => {
                 self.spare = Spare::Wanted { bytes: bytes.max(needed), small };
@@ -345,6 +373,7 @@ impl Sequencer {
             }
             Spare::Ready(prepared) => {
                 self.spare = Spare::Wanted { bytes: 0, small: None };
+                self.spare_is_waited_for = false;
                 let start = LiveStart {
                     first_position: self.next_position,
                     first_sequence: self.next_sequence,
@@ -353,13 +382,7 @@ impl Sequencer {
                 };
                 let (live, writer) =
                     LiveSegment::new(prepared.key, prepared.file, prepared.file_bytes, &start);
-                let active = Active {
-                    live,
-                    writer,
-                    types: HashMap::new(),
-                    chunk: None,
-                    next_offset: SEGMENT_HEAD_BYTES,
-                };
+                let active = Active::new(live, writer, SEGMENT_HEAD_BYTES, prepared.zeroed_end);
                 let full = std::mem::replace(&mut self.active, active);
                 self.unsealed.push(full.live);
                 Ok(true)
@@ -375,26 +398,28 @@ impl Sequencer {
         let (chunk, prefix) = if let Some(chunk) = fitting {
             // Behind a large batch the rest of its last block stays free.
             let gap = offset - chunk.claimed();
-            drop(chunk.claim(gap));
+            if let Some(mut gap) = Chunk::claim(&chunk, gap) {
+                gap.bytes_mut().fill(0);
+            }
             (chunk, None)
         } else {
             let base = crate::format::align_down(offset, BLOCK);
             let room = active.live.file_bytes - SEGMENT_FOOT_BYTES - base;
             let bytes = (CHUNK_BYTES as u64).min(room).max(align_up(offset + need - base, BLOCK));
             let bytes = usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
-            let chunk = active.live.add_chunk(offset, bytes)?;
-            let prefix = (offset > base).then(|| chunk.claim(offset - base)).flatten();
+            let chunk = active.live.add_chunk(&self.pool, offset, bytes)?;
+            let prefix = (offset > base).then(|| Chunk::claim(&chunk, offset - base)).flatten();
             (chunk, prefix)
         };
-        let header = chunk
-            .claim(BATCH_HEADER_BYTES as u64)
+        let header = Chunk::claim(&chunk, BATCH_HEADER_BYTES as u64)
             .expect("the chunk was chosen to have room for it");
         assert_eq!(header.start(), offset, "claims of a chunk are dense");
-        let ticket = Arc::new(Ticket::default());
+        let leads = self.leads.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+        let ticket = Arc::new(Ticket::new(leads));
         self.in_flight.push_back((self.next_position, Arc::clone(&ticket)));
-        self.open = Some(Batch {
+        self.stage.open = Some(Batch {
             segment: Arc::clone(&active.live),
-            chunk: Arc::clone(&chunk),
+            chunk: ChunkRef::clone(&chunk),
             ticket,
             prefix,
             header,
@@ -405,6 +430,7 @@ impl Sequencer {
             claimed: 0,
             recorded_last: self.recorded_last,
             strict: self.strict,
+            waiting: Waiting::default(),
         });
         active.chunk = Some(chunk);
         self.next_sequence += 1;
@@ -414,75 +440,106 @@ impl Sequencer {
     /// Takes versions, positions and bytes of the open batch, which has room.
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "an append has at most APPEND_EVENTS_MAX events"
+        reason = "an append has at most APPEND_EVENTS_MAX events and APPEND_BYTES_MAX bytes"
     )]
-    fn claim(
-        &mut self,
-        request: &Request,
-        first_version: u64,
-        types: Vec<(u32, bool)>,
-    ) -> Sequenced {
-        let term = Term::stream(request.stream.as_bytes());
+    fn claim(&mut self, request: &Request, head: StreamHead, now: i64) -> Sequenced {
         let encoded = &request.encoded;
-        let batch = self.open.as_mut().expect("a batch was opened for the request");
+        let batch = self.stage.open.as_mut().expect("a batch was opened for the request");
         let active = &mut self.active;
         let mut defined = 0;
-        for (event_type, (number, new)) in encoded.types.iter().zip(&types) {
-            if *new {
-                active.types.insert(event_type.clone(), *number);
-                active.live.types.push(event_type.clone());
-                defined += event_type.encoded_bytes();
-                batch.records += 1;
-            }
+        for defines in encoded.types().iter().filter(|numbered| numbered.is_new) {
+            active.define(defines);
+            defined += defines.event_type.encoded_bytes();
+            batch.records += 1;
         }
-        let bytes = (encoded.frames.len() + defined) as u64;
-        let claim = batch.chunk.claim(bytes).expect("the batch was found to have room");
+        let bytes = encoded.frames.len() + defined;
+        let claim =
+            Chunk::claim(&batch.chunk, bytes as u64).expect("the batch was found to have room");
         assert_eq!(claim.start(), batch.end(), "claims of a batch are dense");
 
+        let first_version = head.last.map_or(0, |last| last + 1);
         let frames_at = claim.start() + defined as u64;
-        let mut start = 0;
+        let (mut start, mut term) = (0, head.term);
         for (version, event) in (first_version..).zip(&encoded.events) {
             let units = (frames_at + start as u64) / RECORD_ALIGN as u64;
             let ordinal = active.writer.push_event(units as u32);
-            active.writer.insert(request.stream_hash, term, ordinal, version);
+            if let Some(id) = term {
+                active.writer.append(id, ordinal);
+            } else {
+                let stream = Term::stream(request.stream.as_bytes());
+                term = Some(active.writer.create(request.stream_hash, stream, ordinal, version));
+            }
             start = event.end;
         }
-        // What is cached of the stream is outdated when this segment is sealed and let go.
-        self.heads.forget(&request.stream);
 
         let events = encoded.events.len() as u32;
-        let recorded_at = Timestamp::now().0.max(self.recorded_last);
+        let recorded_at = now.max(self.recorded_last);
         let first_position = self.next_position;
         batch.events += events;
         batch.records += events;
-        batch.claimed += bytes;
+        batch.claimed += bytes as u32;
         batch.recorded_last = recorded_at;
         active.next_offset = batch.next_offset();
         self.recorded_last = recorded_at;
         self.next_position += u64::from(events);
+        let ticket = Arc::clone(&batch.ticket);
+        let duty = self.stage.claimed(request.manner());
         Sequenced::Claimed(Claimed {
-            ticket: Arc::clone(&batch.ticket),
+            ticket,
             claim,
-            live: Arc::clone(&active.live),
             first_position,
             first_version,
             recorded_at,
-            types,
+            duty,
         })
     }
 
-    /// The next batch to write: the oldest closed one, else the open one, closed now.
-    pub(crate) fn take_batch(&mut self) -> Option<Batch> {
-        self.closed.pop_front().or_else(|| self.open.take())
+    /// See [`Stage::next`].
+    pub(crate) fn next_batch(&mut self, led: bool) -> Found<Batch> {
+        let all = self.phase == Phase::Closing;
+        self.stage.next(led, all, Instant::now())
     }
 
-    /// The oldest batch on its way has become durable.
+    /// See [`Stage::next_beside`].
+    pub(crate) fn next_beside(&mut self, fresh_follows: bool) -> Option<Batch> {
+        // Where space is only reserved, each write costs the file system much, whatever its length.
+        let zeroed = self.active.next_offset <= self.active.zeroed_end;
+        let bytes_min = if zeroed { BATCH_BYTES_BESIDE } else { BATCH_BYTES_FULL as u64 };
+        self.stage.next_beside(fresh_follows, bytes_min)
+    }
+
+    /// See [`Stage::take_offered`].
+    pub(crate) fn take_offered(&mut self) -> Option<Batch> {
+        self.stage.take_offered()
+    }
+
+    /// See [`Stage::take_idle`].
+    pub(crate) fn take_idle(&mut self) -> bool {
+        self.phase == Phase::Running && self.stage.take_idle()
+    }
+
+    /// See [`Stage::led`].
+    pub(crate) fn led(&mut self) -> Successor {
+        self.stage.led()
+    }
+
+    /// Whether a thread of an append leads.
+    pub(crate) fn is_led_by_caller(&self) -> bool {
+        self.stage.is_led_by_caller()
+    }
+
+    /// See [`Stage::urge`].
+    pub(crate) fn urge(&mut self) -> bool {
+        self.stage.urge()
+    }
+
+    /// A batch has become durable, as every one before it has. Whoever led one of those may not have come
+    /// to say so yet.
     pub(crate) fn batch_is_durable(&mut self, ticket: &Ticket) {
-        let oldest = self.in_flight.pop_front();
-        assert!(
-            oldest.is_none_or(|(_, oldest)| std::ptr::eq(&raw const *oldest, ticket)),
-            "batches become durable in their order"
-        );
+        let is_it = |(_, known): &(u64, Arc<Ticket>)| std::ptr::eq(&raw const **known, ticket);
+        if let Some(at) = self.in_flight.iter().position(is_it) {
+            self.in_flight.drain(..=at);
+        }
     }
 
     /// The ticket of the last batch that has claims, if it is not durable yet.
@@ -495,7 +552,15 @@ impl Sequencer {
         self.unsealed.first().cloned()
     }
 
-    /// The oldest unsealed segment was sealed, and readers find it there now.
+    /// Remembers heads of streams of the oldest unsealed segment, which is to be let go.
+    pub(crate) fn remember(&mut self, heads: &[(Box<str>, u64)]) {
+        for (stream, last) in heads {
+            self.heads.put(stream, Some(*last));
+        }
+    }
+
+    /// The oldest unsealed segment was sealed, and readers find it there now; the heads of all its streams
+    /// were remembered.
     pub(crate) fn let_go(&mut self, segment: &LiveSegment) {
         assert_eq!(self.unsealed[0].number(), segment.number());
         self.unsealed.remove(0);
@@ -540,15 +605,42 @@ impl Sequencer {
         if self.poisoned().is_none() {
             self.phase = Phase::Poisoned(reason);
         }
-        self.open = None;
-        self.closed.clear();
+        self.stage.clear();
         self.in_flight.drain(..).map(|(_, ticket)| ticket).collect()
     }
 }
 
 impl Active {
+    fn new(live: Arc<LiveSegment>, writer: LiveWriter, next_offset: u64, zeroed_end: u64) -> Self {
+        let (types, chunk) = (HashTable::new(), None);
+        let mut active = Self { live, writer, types, chunk, next_offset, zeroed_end };
+        for (event_type, number) in active.live.types.iter().zip(0..) {
+            let rehash = |known: &u32| hash_of(&active.live, *known);
+            active.types.insert_unique(event_type.xxh3(), number, rehash);
+        }
+        active
+    }
+
+    /// The number of an event type in this segment, if it is defined there.
+    fn number(&self, wanted: &Numbered) -> Option<u32> {
+        let is_wanted = |known: &u32| self.live.types.get(*known) == Some(&wanted.event_type);
+        self.types.find(wanted.hash, is_wanted).copied()
+    }
+
+    fn define(&mut self, defines: &Numbered) {
+        let number = self.live.types.push(defines.event_type.clone());
+        assert_eq!(number, defines.number, "types are numbered in the order of their definitions");
+        let live = &self.live;
+        self.types.insert_unique(defines.hash, number, |known| hash_of(live, *known));
+    }
+
     /// Where its batches must end, so that the footer has room.
     fn data_limit(&self) -> u64 {
         self.live.file_bytes - SEGMENT_FOOT_BYTES
     }
+}
+
+/// The hash of an event type that is defined in a segment.
+fn hash_of(live: &LiveSegment, number: u32) -> u64 {
+    live.types.get(number).map_or(0, EventType::xxh3)
 }

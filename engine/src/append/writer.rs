@@ -1,23 +1,28 @@
 //! The writing side of an open store: the sequencer, and the threads that it feeds.
 //!
-//! Owns the sequence lock and what is waited for: the committer waits for batches, claims wait for room.
-//! `Append` and `Pending` call [`Writer::begin`]; the committer and the maintainer take their work from
-//! here.
+//! Owns the sequence lock and what is waited for: the commit thread waits for batches, claims wait for
+//! room. `Append` and `Pending` call [`Writer::begin`], which may lead a batch on the caller's thread; the
+//! commit thread and the maintainer take their work from here.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use event_listener::{Event, EventListener};
 
 use super::pending::{Pending, Receipt};
-use super::request::Request;
+use super::request::{Numbered, Request};
 use super::sequencer::{Claimed, ColdHead, Prepared, Resume, Sequenced, Sequencer, Spare};
-use crate::commit::{BatchSource, LiveSegment, Next, Outcome, Ticket};
+use crate::commit::{
+    Batch, BatchSource, Claim, CommitEnd, Duty, Figures, Found, Leader, Leads, LiveSegment, Next,
+    Outcome, Successor, Ticket,
+};
+use crate::disk::QueueWaker;
 use crate::error::{AppendError, Conflict, FileError, Poisoned};
-use crate::event::Position;
+use crate::event::{Position, Timestamp};
 use crate::format::frame::{FramePlace, complete};
 use crate::limits::append_bytes_max;
 use crate::log::{Catalogs, Maintainer, NotPrepared, SealedSegment, SegmentSource};
+use crate::sync::{Mutex, MutexGuard, Signal, lock};
 
 /// See the module.
 #[derive(Debug)]
@@ -25,12 +30,19 @@ pub(crate) struct Writer {
     sequencer: Mutex<Sequencer>,
     catalogs: Arc<Catalogs>,
     maintainer: Arc<Maintainer>,
-    /// Rung when there is a batch, and when the store is closing.
-    work: Condvar,
+    leader: Arc<Mutex<Leader>>,
+    figures: Arc<Figures>,
+    /// Wakes the commit thread where it sleeps.
+    work: Signal,
+    /// Wakes the commit thread where it waits for the disk.
+    waker: OnceLock<Arc<dyn QueueWaker>>,
     /// Rung when claims that had to wait may try again.
     room: Event,
     bytes_max: u64,
 }
+
+/// How many heads are remembered under one lock, which appends wait for.
+const HEADS_AT_ONCE: usize = 64;
 
 /// What became of an attempt to begin an append.
 #[derive(Debug)]
@@ -45,16 +57,21 @@ impl Writer {
         resume: Resume,
         catalogs: Arc<Catalogs>,
         maintainer: Arc<Maintainer>,
+        leader: Arc<Mutex<Leader>>,
+        figures: Arc<Figures>,
         segment_bytes: u64,
-    ) -> Self {
-        Self {
-            sequencer: Mutex::new(Sequencer::new(resume)),
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|this: &Weak<Self>| Self {
+            sequencer: Mutex::new(Sequencer::new(resume, this.clone())),
             catalogs,
             maintainer,
-            work: Condvar::new(),
+            leader,
+            figures,
+            work: Signal::default(),
+            waker: OnceLock::new(),
             room: Event::new(),
             bytes_max: append_bytes_max(segment_bytes),
-        }
+        })
     }
 
     /// The most bytes that an append may have.
@@ -62,7 +79,8 @@ impl Writer {
         self.bytes_max
     }
 
-    /// Checks a request and claims its place, if that can be done without waiting.
+    /// Checks a request and claims its place, if that can be done without waiting; and leads its batch,
+    /// where it blocks and nobody leads.
     ///
     /// # Errors
     /// [`AppendError`]; nothing is claimed then.
@@ -71,20 +89,36 @@ impl Writer {
         let mut listener = None;
         let mut cold = None;
         loop {
+            let now = request.recorded_at.take().unwrap_or_else(|| Timestamp::now().0);
+            if request.blocks {
+                // Many threads may be at it: memory that the processor has to wait for is better waited
+                // for without the lock.
+                self.catalogs.touch(request.stream_hash, &request.stream);
+            }
             let mut sequencer = self.lock();
             let active = sequencer.active().number();
-            let outcome = sequencer.sequence(request, cold);
+            let outcome = sequencer.sequence(request, cold, now);
             if sequencer.active().number() != active {
-                // Nothing in the new segment is published before the committer has seen it, and that
-                // takes this lock first.
+                // Nothing in the new segment is published before its first batch is led, and that takes
+                // this lock first.
                 self.catalogs.push(sequencer.active());
                 self.maintainer.ring();
             }
+            // Whoever has to wait, or for an answer, wants everything before it to be written; and where
+            // there is no place behind the open batch, that was closed, and nobody is to write it yet.
+            let waits = match &outcome {
+                Sequenced::Wait | Sequenced::NoSegment(_) | Sequenced::NoMemory(_) => true,
+                Sequenced::Judged { ticket, .. } => ticket.is_some(),
+                _ => false,
+            };
+            let urged = waits && sequencer.urge();
             drop(sequencer);
+            if urged {
+                self.work.give();
+            }
             match outcome {
                 Sequenced::Claimed(claimed) => {
-                    self.work.notify_one();
-                    return Ok(Begun::Pending(fill(claimed, request)));
+                    return Ok(Begun::Pending(self.fill(claimed, request)));
                 }
                 Sequenced::Judged { holds, last, ticket } => {
                     return Ok(Begun::Pending(judged(request, holds, last, ticket)));
@@ -103,7 +137,10 @@ impl Writer {
                 Sequenced::Wait => {
                     self.maintainer.ring();
                     match listener.take() {
-                        Some(listener) => return Ok(Begun::Wait(listener)),
+                        Some(listener) => {
+                            self.figures.waits.add(1);
+                            return Ok(Begun::Wait(listener));
+                        }
                         None => listener = Some(self.room.listen()),
                     }
                 }
@@ -121,6 +158,70 @@ impl Writer {
         }
     }
 
+    /// Fills a claim, and does what is to be done then.
+    fn fill(&self, claimed: Claimed, request: &mut Request) -> Pending {
+        let Claimed { ticket, claim, first_position, first_version, recorded_at, duty } = claimed;
+        let unfilled = UnfilledGuard { writer: self, filled: false };
+        let bytes = fill(claim, request, first_position, first_version, recorded_at);
+        unfilled.filled();
+        ticket.fill(bytes);
+        match duty {
+            Duty::Nothing => {}
+            Duty::Lead(batch) => self.lead(*batch),
+            Duty::Signal => self.work.give(),
+            Duty::Nudge => {
+                if let Some(waker) = self.waker.get() {
+                    waker.wake();
+                }
+            }
+        }
+        let receipt = Receipt {
+            stream: std::mem::take(&mut request.stream),
+            event_ids: std::mem::take(&mut request.encoded.ids),
+            first_position: Position(first_position),
+            first_version,
+            accepted: None,
+        };
+        Pending::claimed(ticket, receipt, request.within.is_some())
+    }
+
+    /// Leads a batch on this thread: writes it, and hands the lead on.
+    fn lead(&self, batch: Batch) {
+        let unwinding = LeadGuard { writer: self };
+        let committed = lock(&self.leader).commit(batch);
+        match committed {
+            Ok(ticket) => {
+                self.figures.batches_led_by_callers.add(1);
+                let mut sequencer = self.lock();
+                sequencer.batch_is_durable(&ticket);
+                let full = sequencer.oldest_unsealed().is_some();
+                let successor = sequencer.led();
+                let closing = sequencer.is_closing();
+                drop(sequencer);
+                // Whoever leads next begins before those who wait for this batch are woken.
+                match successor {
+                    Successor::Waiter(next) => next.offer(),
+                    Successor::CommitThread => self.work.give(),
+                    Successor::Nobody { signal } => {
+                        if signal || closing {
+                            self.work.give();
+                        }
+                    }
+                }
+                ticket.finish(Outcome::Durable);
+                self.room.notify(usize::MAX);
+                if full {
+                    self.maintainer.ring();
+                }
+            }
+            Err(reason) => {
+                tracing::error!(%reason, "the log is poisoned");
+                self.poison(reason);
+            }
+        }
+        std::mem::forget(unwinding);
+    }
+
     /// Why the writer was poisoned; for those whose outcome is unknown.
     pub(crate) fn poisoned(&self) -> Option<Poisoned> {
         self.lock().poisoned()
@@ -131,10 +232,13 @@ impl Writer {
     /// # Errors
     /// Why the writer was poisoned, now or before.
     pub(crate) fn flush(&self) -> Result<(), Poisoned> {
-        let (ticket, poisoned) = {
-            let sequencer = self.lock();
-            (sequencer.last_ticket(), sequencer.poisoned())
+        let (ticket, poisoned, urged) = {
+            let mut sequencer = self.lock();
+            (sequencer.last_ticket(), sequencer.poisoned(), sequencer.urge())
         };
+        if urged {
+            self.work.give();
+        }
         let outcome = ticket.map_or(Outcome::Durable, |ticket| ticket.wait());
         match poisoned.or_else(|| self.poisoned().filter(|_| outcome == Outcome::Unknown)) {
             Some(reason) => Err(reason),
@@ -145,8 +249,13 @@ impl Writer {
     /// Takes no appends any more; what was claimed is written still.
     pub(crate) fn close(&self) {
         self.lock().close();
-        self.work.notify_all();
+        self.work.give();
         self.room.notify(usize::MAX);
+    }
+
+    /// Waits until no append leads a batch. To be called when the commit thread has ended.
+    pub(crate) fn wait_for_leader(&self) -> CommitEnd {
+        lock(&self.leader).end()
     }
 
     /// Lets go of the locks on the segments; whoever still holds a [`Pending`] keeps this, but not them.
@@ -159,6 +268,20 @@ impl Writer {
         Arc::clone(self.lock().active())
     }
 
+    /// Poisons the log for a reason that is no file's.
+    fn abandon(&self, what: &str) {
+        let active = self.active();
+        self.poison(Poisoned {
+            segment: active.number(),
+            offset: active.content().data_end,
+            what: what.into(),
+        });
+    }
+
+    fn notify_room(&self) {
+        self.room.notify(usize::MAX);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Sequencer> {
         self.sequencer.lock().unwrap_or_else(|broken| {
             // A panic under the lock may have left half a claim: nothing is appended behind it.
@@ -168,76 +291,88 @@ impl Writer {
                 offset: sequencer.active().content().data_end,
                 what: "a thread panicked while it claimed a place".into(),
             };
-            for ticket in sequencer.poison(reason) {
-                ticket.finish(Outcome::Unknown);
+            for ticket in sequencer.poison(reason.clone()) {
+                ticket.give_up(&reason);
             }
             sequencer
         })
     }
 }
 
-/// Copies a request's frames into their place.
-fn fill(claimed: Claimed, request: &mut Request) -> Pending {
-    let Claimed { ticket, mut claim, live, first_position, first_version, recorded_at, types } =
-        claimed;
-    let guard = FillGuard { ticket: &ticket, bytes: claim.bytes_mut().len() as u64, filled: false };
+/// Copies a request's frames into their place, and says how many bytes that were.
+#[expect(clippy::cast_possible_truncation, reason = "at most APPEND_BYTES_MAX and the definitions")]
+fn fill(
+    mut claim: Claim,
+    request: &mut Request,
+    first_position: u64,
+    first_version: u64,
+    recorded_at: i64,
+) -> u32 {
     let encoded = &mut request.encoded;
-
     let mut definitions = Vec::new();
     let start = claim.start();
-    for (event_type, (number, new)) in encoded.types.iter().zip(&types) {
-        if *new {
-            let offset = start + definitions.len() as u64;
-            event_type.encode(&live.key, offset, *number, &mut definitions);
-        }
+    for defines in encoded.types().iter().filter(|numbered| numbered.is_new) {
+        let offset = start + definitions.len() as u64;
+        let Numbered { event_type, number, .. } = defines;
+        event_type.encode(claim.chunk().key(), offset, *number, &mut definitions);
     }
     let frames_at = start + definitions.len() as u64;
     let mut begin = 0;
-    for (event, number) in encoded.events.iter().zip(0_u64..) {
+    for index in 0..encoded.events.len() {
+        let event = encoded.events[index];
         let place = FramePlace {
             offset: frames_at + begin as u64,
-            type_ref: types[event.event_type].0,
-            position: first_position + number,
-            version: first_version + number,
+            type_ref: encoded.types()[event.event_type].number,
+            position: first_position + index as u64,
+            version: first_version + index as u64,
             recorded_at,
         };
-        complete(&mut encoded.frames[begin..event.end], &live.key, &place);
+        complete(&mut encoded.frames[begin..event.end], claim.chunk().key(), &place);
         begin = event.end;
     }
     let (head, body) = claim.bytes_mut().split_at_mut(definitions.len());
     head.copy_from_slice(&definitions);
     body.copy_from_slice(&encoded.frames);
-    // The committer reads the bytes once they are counted: the right to write them ends before.
-    drop(claim);
-    guard.filled();
-
-    let receipt = Receipt {
-        stream: request.stream.clone(),
-        event_ids: std::mem::take(&mut encoded.ids),
-        first_position: Position(first_position),
-        first_version,
-    };
-    Pending::claimed(ticket, receipt)
+    // The leader reads the bytes once they are counted: the right to write them ends here, before.
+    (definitions.len() + encoded.frames.len()) as u32
 }
 
-/// Tells the committer if a producer fails between its claim and its fill.
-struct FillGuard<'a> {
-    ticket: &'a Ticket,
-    bytes: u64,
+/// Poisons the log if a producer panics between its claim and its fill: its bytes are missing.
+struct UnfilledGuard<'a> {
+    writer: &'a Writer,
     filled: bool,
 }
 
-impl FillGuard<'_> {
+impl UnfilledGuard<'_> {
     fn filled(mut self) {
         self.filled = true;
-        self.ticket.fill(self.bytes);
     }
 }
 
-impl Drop for FillGuard<'_> {
+impl Drop for UnfilledGuard<'_> {
     fn drop(&mut self) {
         if !self.filled {
-            self.ticket.give_up(self.bytes);
+            self.writer.abandon("an append failed between its claim and its fill");
+        }
+    }
+}
+
+/// Poisons the log if a leading append panics, so that nobody waits for ever.
+struct LeadGuard<'a> {
+    writer: &'a Writer,
+}
+
+impl Drop for LeadGuard<'_> {
+    fn drop(&mut self) {
+        self.writer.abandon("a thread panicked while it led a batch");
+    }
+}
+
+impl Leads for Writer {
+    fn lead_offered(&self) {
+        let batch = self.lock().take_offered();
+        if let Some(batch) = batch {
+            self.lead(batch);
         }
     }
 }
@@ -259,37 +394,48 @@ fn judged(
 }
 
 impl BatchSource for Writer {
-    fn next(&self, idle: Option<Duration>) -> Next {
+    fn next(&self, led: bool) -> Next {
         let mut sequencer = self.lock();
-        loop {
-            if sequencer.poisoned().is_some() {
-                return Next::End;
+        if sequencer.poisoned().is_some() {
+            return Next::End;
+        }
+        let found = sequencer.next_batch(led);
+        let ends = sequencer.is_closing() && !sequencer.is_led_by_caller();
+        drop(sequencer);
+        match found {
+            Found::Batch(batch) => {
+                // A closed batch has left its queue, or an open one made way for the next.
+                self.notify_room();
+                Next::Write(batch)
             }
-            if let Some(batch) = sequencer.take_batch() {
-                drop(sequencer);
-                // A closed batch has left the queue, or an open one made way for the next.
-                self.room.notify(usize::MAX);
-                return Next::Write(Box::new(batch));
+            Found::Offer(ticket) => {
+                ticket.offer();
+                Next::Nothing { due: None, unwitnessed: true }
             }
-            if sequencer.is_closing() {
-                return Next::End;
-            }
-            let Some(idle) = idle else {
-                sequencer = self.work.wait(sequencer).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let waited = self.work.wait_timeout(sequencer, idle);
-            let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-            sequencer = guard;
-            if timeout.timed_out() {
-                return Next::Idle;
-            }
+            Found::Nothing { .. } if ends => Next::End,
+            Found::Nothing { due, unwitnessed } => Next::Nothing { due, unwitnessed },
         }
     }
 
-    fn durable(&self, ticket: &Ticket) {
+    fn next_beside(&self, fresh_follows: bool) -> Option<Batch> {
+        let batch = self.lock().next_beside(fresh_follows)?;
+        self.notify_room();
+        Some(batch)
+    }
+
+    fn wait(&self, timeout: Option<Duration>) -> bool {
+        self.work.wait(timeout)
+    }
+
+    fn take_idle(&self) -> bool {
+        self.lock().take_idle()
+    }
+
+    fn durable(&self, tickets: &[Arc<Ticket>]) {
         let mut sequencer = self.lock();
-        sequencer.batch_is_durable(ticket);
+        for ticket in tickets {
+            sequencer.batch_is_durable(ticket);
+        }
         let full = sequencer.oldest_unsealed().is_some();
         drop(sequencer);
         if full {
@@ -298,14 +444,20 @@ impl BatchSource for Writer {
     }
 
     fn takes_appends(&self, live: &LiveSegment) -> bool {
-        self.lock().active().number() == live.number()
+        let sequencer = self.lock();
+        sequencer.poisoned().is_none() && sequencer.active().number() == live.number()
+    }
+
+    fn wake_by(&self, waker: Arc<dyn QueueWaker>) {
+        let _ = self.waker.set(waker);
     }
 
     fn poison(&self, reason: Poisoned) {
-        let tickets = self.lock().poison(reason);
+        let tickets = self.lock().poison(reason.clone());
         for ticket in tickets {
-            ticket.finish(Outcome::Unknown);
+            ticket.give_up(&reason);
         }
+        self.work.give();
         self.room.notify(usize::MAX);
         self.maintainer.ring();
     }
@@ -318,6 +470,12 @@ impl SegmentSource for Writer {
             Spare::Wanted { bytes, small } => Some((*bytes, small.take())),
             Spare::Ready(_) | Spare::Failed { .. } => None,
         }
+    }
+
+    fn is_spare_waited_for(&self) -> bool {
+        // Who gave up waiting has not said so; but what is there, or could not be made, is in no hurry.
+        let sequencer = self.lock();
+        sequencer.spare_is_waited_for && matches!(sequencer.spare, Spare::Wanted { .. })
     }
 
     fn prepared(&self, result: Result<Prepared, NotPrepared>) {
@@ -337,17 +495,21 @@ impl SegmentSource for Writer {
     fn sealed(&self, live: &LiveSegment, sealed: SealedSegment) {
         // In this order: whoever looks into the sealed segments as of the new generation finds it.
         self.catalogs.seal(&Arc::new(sealed));
+        let mut heads = Vec::with_capacity(HEADS_AT_ONCE);
+        for (stream, last) in live.heads() {
+            heads.push((stream, last));
+            if heads.len() == HEADS_AT_ONCE {
+                self.lock().remember(&heads);
+                heads.clear();
+            }
+        }
+        self.lock().remember(&heads);
         self.lock().let_go(live);
         self.room.notify(usize::MAX);
     }
 
     fn abandoned(&self) {
-        let active = self.active();
-        self.poison(Poisoned {
-            segment: active.number(),
-            offset: active.content().data_end,
-            what: "the maintainer panicked".into(),
-        });
+        self.abandon("the maintainer panicked");
     }
 
     fn sealing_failed(&self, error: FileError) {

@@ -1,11 +1,12 @@
 //! A batch on its way: open while appends claim their places in it, closed when a leader takes it.
 //!
-//! Made and extended by the sequencer under its lock; taken by the committer, which alone writes it.
+//! Made and extended by the sequencer under its lock; taken by a leader, which alone writes it.
 
 use std::sync::Arc;
 
-use super::chunk::{Chunk, Claim};
+use super::chunk::{ChunkRef, Claim};
 use super::live::LiveSegment;
+use super::stage::{Staged, Waiting};
 use super::ticket::Ticket;
 use crate::format::align_up;
 use crate::format::constants::BATCH_HEADER_BYTES;
@@ -15,7 +16,7 @@ use crate::limits::{BATCH_BYTES_LARGE, BLOCK};
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub segment: Arc<LiveSegment>,
-    pub chunk: Arc<Chunk>,
+    pub chunk: ChunkRef,
     pub ticket: Arc<Ticket>,
     /// The bytes of the batch before in this chunk's first block, where the chunk begins inside one.
     pub prefix: Option<Claim>,
@@ -25,22 +26,18 @@ pub(crate) struct Batch {
     pub events: u32,
     pub records: u32,
     /// The bytes of records that were claimed behind the header.
-    pub claimed: u64,
+    pub claimed: u32,
     /// The `recorded_at` of its last event.
     pub recorded_last: i64,
     /// Whether every batch begins on a fresh block.
     pub strict: bool,
+    pub waiting: Waiting,
 }
 
 impl Batch {
     /// Where in the segment it begins.
     pub(crate) fn offset(&self) -> u64 {
         self.header.start()
-    }
-
-    /// How long it is, with its header.
-    pub(crate) fn bytes(&self) -> u64 {
-        BATCH_HEADER_BYTES as u64 + self.claimed
     }
 
     /// Where in the segment it ends.
@@ -57,5 +54,32 @@ impl Batch {
     /// Where the batch behind it begins, if nothing more is claimed in it.
     pub(crate) fn next_offset(&self) -> u64 {
         if self.next_is_fresh() { align_up(self.end(), BLOCK) } else { self.end() }
+    }
+
+    /// The position of its last event.
+    pub(crate) fn last_position(&self) -> u64 {
+        self.first_position + u64::from(self.events) - 1
+    }
+}
+
+impl Staged for Batch {
+    fn ticket(&self) -> &Arc<Ticket> {
+        &self.ticket
+    }
+
+    fn waiting(&self) -> Waiting {
+        self.waiting
+    }
+
+    fn waiting_mut(&mut self) -> &mut Waiting {
+        &mut self.waiting
+    }
+
+    fn bytes(&self) -> u64 {
+        BATCH_HEADER_BYTES as u64 + u64::from(self.claimed)
+    }
+
+    fn begins_fresh(&self) -> bool {
+        self.offset().is_multiple_of(BLOCK)
     }
 }

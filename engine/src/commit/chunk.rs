@@ -5,21 +5,31 @@
 //! borrow published bytes. One of the few files with `unsafe`.
 //!
 //! What makes it sound: claims are handed out by moving one cursor, so no two overlap, and only a claim
-//! writes to its bytes. The memory is zeroed when it is made, so it is always initialised. Shared
-//! slices are only made of bytes whose claims are gone: readers' below `published`, which moves
-//! forward only after the claims below it were filled and given up.
+//! writes to its bytes. The memory was zeroed when it was allocated, so it is always initialised; it may
+//! have been another chunk's before, so that a claim holds any bytes until it is filled. Shared slices
+//! are only made of bytes whose claims are gone: readers' below `published`, which moves forward only
+//! after the claims below it were filled and given up. The memory goes back to the pool with the last
+//! reference to the chunk, which every claim and every reader has.
 
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::disk::Blocks;
+use super::pool::{ChunkPool, Memory};
+use crate::format::checksum::SegmentKey;
 use crate::limits::BLOCK;
+use crate::sync::{Arc as ChunkArc, AtomicU64, Ordering};
+
+/// What is shared between those who claim, write and read a chunk.
+pub(crate) type ChunkRef = ChunkArc<Chunk>;
 
 /// See the module.
 pub(crate) struct Chunk {
-    memory: Blocks,
+    /// Taken out when it is dropped, and not before.
+    memory: Option<Memory>,
+    pool: Arc<ChunkPool>,
+    /// The segment whose bytes it holds; none where they were read back, which nobody adds to.
+    key: Option<SegmentKey>,
     /// The offset in the file of the first byte; a multiple of [`BLOCK`].
     base: u64,
     /// Everything below, from `base` on, has been claimed. Only grows.
@@ -37,7 +47,7 @@ impl std::fmt::Debug for Chunk {
 /// The exclusive right to write some bytes of a chunk.
 #[derive(Debug)]
 pub(crate) struct Claim {
-    chunk: Arc<Chunk>,
+    chunk: ChunkRef,
     range: Range<u64>,
 }
 
@@ -46,19 +56,52 @@ impl Chunk {
     ///
     /// # Errors
     /// [`io::ErrorKind::OutOfMemory`].
-    pub(crate) fn new(base: u64, bytes: usize) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(
+        pool: &Arc<ChunkPool>,
+        key: &SegmentKey,
+        base: u64,
+        bytes: usize,
+    ) -> io::Result<ChunkRef> {
+        Self::of(Arc::clone(pool), Some(key.clone()), base, bytes)
+    }
+
+    /// Memory for bytes that are read back from the file.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::OutOfMemory`].
+    pub(crate) fn read_back(base: u64, bytes: usize) -> io::Result<ChunkRef> {
+        Self::of(Arc::default(), None, base, bytes)
+    }
+
+    fn of(
+        pool: Arc<ChunkPool>,
+        key: Option<SegmentKey>,
+        base: u64,
+        bytes: usize,
+    ) -> io::Result<ChunkRef> {
         assert!(base.is_multiple_of(BLOCK) && bytes > 0);
-        Ok(Arc::new(Self {
-            memory: Blocks::zeroed(bytes)?,
+        Ok(ChunkRef::new(Self {
+            memory: Some(pool.take(bytes)?),
+            pool,
+            key,
             base,
             claimed: AtomicU64::new(base),
             published: AtomicU64::new(base),
         }))
     }
 
+    fn memory(&self) -> &Memory {
+        self.memory.as_ref().expect("it is taken out when the chunk is dropped")
+    }
+
+    /// The identity of the segment that it takes appends for.
+    pub(crate) fn key(&self) -> &SegmentKey {
+        self.key.as_ref().expect("nobody adds to what was read back")
+    }
+
     /// The offset in the file behind its last byte.
     pub(crate) fn end(&self) -> u64 {
-        self.base + self.memory.len() as u64
+        self.base + self.memory().blocks.len() as u64
     }
 
     /// The offset in the file from which on nothing is claimed yet.
@@ -67,14 +110,14 @@ impl Chunk {
     }
 
     /// Claims the next `bytes`; `None` where the chunk has not so many left.
-    pub(crate) fn claim(self: &Arc<Self>, bytes: u64) -> Option<Claim> {
-        let start = self
+    pub(crate) fn claim(this: &ChunkRef, bytes: u64) -> Option<Claim> {
+        let start = this
             .claimed
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |claimed| {
-                claimed.checked_add(bytes).filter(|end| *end <= self.end())
+                claimed.checked_add(bytes).filter(|end| *end <= this.end())
             })
             .ok()?;
-        Some(Claim { chunk: Arc::clone(self), range: start..start + bytes })
+        Some(Claim { chunk: ChunkRef::clone(this), range: start..start + bytes })
     }
 
     /// The offset in the file up to which readers may read.
@@ -119,27 +162,42 @@ impl Chunk {
     unsafe fn slice(&self, range: Range<u64>) -> &[u8] {
         let start = to_usize(range.start - self.base);
         let length = to_usize(range.end - range.start);
+        self.memory().watched.read(start..start + length);
+        let memory = self.memory().blocks.start();
         // SAFETY: inside the allocation, initialised, unwritten by the contract.
-        unsafe { std::slice::from_raw_parts(self.memory.start().as_ptr().add(start), length) }
+        unsafe { std::slice::from_raw_parts(memory.as_ptr().add(start), length) }
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if let Some(memory) = self.memory.take() {
+            self.pool.give(memory);
+        }
     }
 }
 
 impl Claim {
+    /// The chunk.
+    pub(crate) fn chunk(&self) -> &Chunk {
+        &self.chunk
+    }
+
     /// The offset in the file of its first byte.
     pub(crate) fn start(&self) -> u64 {
         self.range.start
     }
 
-    /// The claimed bytes; zeroes where nothing was written yet.
+    /// The claimed bytes. They hold anything until they are written, and all of them must be.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         let start = to_usize(self.range.start - self.chunk.base);
         let length = to_usize(self.range.end - self.range.start);
+        self.chunk.memory().watched.write(start..start + length);
+        let memory = self.chunk.memory().blocks.start();
         // SAFETY: inside the allocation and initialised; no other claim overlaps this one, `&mut self`
         // makes this slice the only one of this claim, and shared slices are not made of claimed bytes
         // before the claim is dropped.
-        unsafe {
-            std::slice::from_raw_parts_mut(self.chunk.memory.start().as_ptr().add(start), length)
-        }
+        unsafe { std::slice::from_raw_parts_mut(memory.as_ptr().add(start), length) }
     }
 }
 
@@ -148,23 +206,30 @@ fn to_usize(bytes: u64) -> usize {
 }
 
 #[cfg(test)]
+#[cfg(not(stratalog_loom))]
 mod tests {
     use super::*;
+    use crate::format::checksum::{SegmentIdentity, StoreId};
+
+    fn chunk(base: u64, bytes: usize) -> ChunkRef {
+        let identity = SegmentIdentity { store: StoreId([0; 16]), segment: 1, salt: 0 };
+        Chunk::new(&Arc::default(), &SegmentKey::new(identity), base, bytes).unwrap()
+    }
 
     #[test]
     fn claims_are_disjoint_and_end_with_the_chunk() {
-        let chunk = Chunk::new(8192, 4096).unwrap();
-        let first = chunk.claim(4000).unwrap();
-        let second = chunk.claim(96).unwrap();
+        let chunk = chunk(8192, 4096);
+        let first = Chunk::claim(&chunk, 4000).unwrap();
+        let second = Chunk::claim(&chunk, 96).unwrap();
         assert_eq!((first.start(), second.start()), (8192, 12_192));
-        assert!(chunk.claim(1).is_none());
-        assert!(chunk.claim(u64::MAX).is_none());
+        assert!(Chunk::claim(&chunk, 1).is_none());
+        assert!(Chunk::claim(&chunk, u64::MAX).is_none());
     }
 
     #[test]
     fn only_published_bytes_can_be_read() {
-        let chunk = Chunk::new(4096, 4096).unwrap();
-        let mut claim = chunk.claim(16).unwrap();
+        let chunk = chunk(4096, 4096);
+        let mut claim = Chunk::claim(&chunk, 16).unwrap();
         claim.bytes_mut().fill(7);
         drop(claim);
         assert!(chunk.published(4096..4112).is_none());

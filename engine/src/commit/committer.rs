@@ -1,246 +1,282 @@
-//! The committer: writes batches in their order, and alone says that they are durable.
+//! The commit thread: leads where tasks wait, or many threads, or nobody does.
 //!
-//! One thread, which leads every batch. It asks a [`BatchSource`] for the next one, waits until the
-//! producers have filled it, seals it with its checksum and chain, writes it with one durable write, and
-//! only then moves the watermark and wakes whoever waits. There is no timer: while the device is busy,
-//! the next batch gathers. After the first failure of a write nothing is written any more.
+//! It goes on from batch to batch as long as there are some. There is no timer: while the device is busy,
+//! the next batch gathers. A small batch is written by one blocking call; large ones go through a queue
+//! of the disk, where it has one, several in flight at once, since none of them shares a block with
+//! another. Batches are published in their order, whichever ends first; and what comes next is submitted
+//! before those who wait for what has ended are woken. After the first failure of a write nothing is
+//! written any more.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::batch::Batch;
+use super::leader::{Leader, Sealed};
 use super::live::LiveSegment;
+use super::stage::Staged as _;
 use super::ticket::{Outcome, Ticket};
-use super::watermark::Watermark;
-use crate::disk::{AlignedBuf, write_all_durable_at};
+use crate::disk::{AlignedBuf, Disk, DiskFile, QueueWaker, QueuedWrite, WriteQueue};
 use crate::error::Poisoned;
-use crate::format::align_down;
-use crate::format::batch::BatchHeader;
-use crate::format::checksum::Chain;
-use crate::format::constants::{BATCH_HEADER_BYTES, WITNESS_OFFSETS};
-use crate::format::witness::Witness;
-use crate::limits::{BLOCK, BLOCK_BYTES, WITNESS_IDLE};
+use crate::limits::{BATCH_BYTES_LARGE, BLOCK_BYTES, IN_FLIGHT_BATCHES_MAX, WITNESS_IDLE};
+use crate::sync::{Mutex, MutexGuard, lock};
 
-/// What the committer is to do next.
+/// What the commit thread is to do.
 #[derive(Debug)]
 pub(crate) enum Next {
     Write(Box<Batch>),
-    /// Nothing came in the time that was given.
-    Idle,
+    /// Wait until it is woken.
+    Nothing {
+        /// Not longer than this: a batch is due then.
+        due: Option<Instant>,
+        /// Whether something became durable of which no witness tells.
+        unwitnessed: bool,
+    },
     /// Everything is written, and no more will come.
     End,
 }
 
 /// Where batches come from, and who is told of them.
 pub(crate) trait BatchSource: Send + Sync {
-    /// Waits for a batch; no longer than `idle`, if that is given.
-    fn next(&self, idle: Option<Duration>) -> Next;
-    /// The batch before the next one is durable and published.
-    fn durable(&self, ticket: &Ticket);
-    /// Whether this segment takes appends; the others may be sealed at any time.
+    /// The next batch, for the commit thread with nothing in flight, which `led` until now or did not.
+    fn next(&self, led: bool) -> Next;
+    /// A batch to be written beside those that are in flight. A fresh block follows the last of them, or
+    /// does not.
+    fn next_beside(&self, fresh_follows: bool) -> Option<Batch>;
+    /// Waits to be woken; no longer than `timeout`. Says whether it was.
+    fn wait(&self, timeout: Option<Duration>) -> bool;
+    /// Takes the lead for a witness, if nobody has any use for it.
+    fn take_idle(&self) -> bool;
+    /// These batches, the oldest that were not yet, are durable and published.
+    fn durable(&self, tickets: &[Arc<Ticket>]);
+    /// Whether this segment takes appends: the others may be sealed at any time, and none does once the
+    /// log is poisoned.
     fn takes_appends(&self, live: &LiveSegment) -> bool;
+    /// What wakes the commit thread while it waits for the disk.
+    fn wake_by(&self, waker: Arc<dyn QueueWaker>);
     /// A write failed: nothing more will be written. Everybody who waits for a batch is told.
     fn poison(&self, reason: Poisoned);
-}
-
-/// Where the log stands when the committer begins.
-#[derive(Debug)]
-pub(crate) struct CommitStart {
-    pub epoch: u64,
-    pub live: Arc<LiveSegment>,
-    pub chain: Chain,
-    pub durable_sequence: u64,
-    /// The last block of what is written, from its first byte; zeroes behind.
-    pub tail_block: AlignedBuf,
-    /// The greatest witness counter in the live segment.
-    pub witness_counter: u64,
-}
-
-/// Where the durable log ends when the committer has ended.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CommitEnd {
-    pub chain: Chain,
-    pub durable_sequence: u64,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Committer<S> {
     source: Arc<S>,
-    watermark: Arc<Watermark>,
-    epoch: u64,
-    live: Arc<LiveSegment>,
-    chain: Chain,
-    durable_sequence: u64,
-    /// The last, partial block that was written; the next batch begins in it, or behind it.
-    tail_block: AlignedBuf,
-    witness_counter: u64,
-    /// What the last witness says.
-    witnessed_sequence: u64,
+    leader: Arc<Mutex<Leader>>,
+    writes: Writes,
+    /// Batches that were published, and of which nobody was told yet.
+    ended: Vec<Arc<Ticket>>,
+}
+
+/// The writes of the commit thread.
+#[derive(Debug)]
+struct Writes {
+    disk: Arc<dyn Disk>,
+    queue: Queue,
+    /// Sealed, in their order; and whether each is durable.
+    in_flight: VecDeque<(Sealed, bool)>,
+}
+
+/// The disk's queue.
+#[derive(Debug)]
+enum Queue {
+    /// It was not asked for yet: a disk may have to try what is best, which takes its time.
+    Untried,
+    None,
+    Some(Box<dyn WriteQueue>),
 }
 
 impl<S: BatchSource> Committer<S> {
-    pub(crate) fn new(source: Arc<S>, watermark: Arc<Watermark>, start: CommitStart) -> Self {
-        Self {
-            source,
-            watermark,
-            epoch: start.epoch,
-            live: start.live,
-            chain: start.chain,
-            durable_sequence: start.durable_sequence,
-            tail_block: start.tail_block,
-            witness_counter: start.witness_counter,
-            witnessed_sequence: start.durable_sequence,
-        }
+    pub(crate) fn new(source: Arc<S>, leader: Arc<Mutex<Leader>>, disk: Arc<dyn Disk>) -> Self {
+        let writes = Writes { disk, queue: Queue::Untried, in_flight: VecDeque::new() };
+        Self { source, leader, writes, ended: Vec::new() }
     }
 
     /// Writes batches until there are no more.
-    pub(crate) fn run(mut self) -> CommitEnd {
-        let _guard = PanicGuard { source: Arc::clone(&self.source), live: Arc::clone(&self.live) };
+    pub(crate) fn run(mut self) {
+        let _guard =
+            PanicGuard { source: Arc::clone(&self.source), leader: Arc::clone(&self.leader) };
+        if let Err(reason) = self.commit() {
+            tracing::error!(%reason, "the log is poisoned");
+            self.tell();
+            self.source.poison(reason);
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), Poisoned> {
+        let mutex = Arc::clone(&self.leader);
+        let mut held: Option<MutexGuard<'_, Leader>> = None;
+        let mut idle = Idle::default();
         loop {
-            let unwitnessed = self.witnessed_sequence != self.durable_sequence;
-            let done = match self.source.next(unwitnessed.then_some(WITNESS_IDLE)) {
-                Next::Write(batch) => self.commit(*batch),
-                Next::Idle => self.witness(),
+            let next = self.source.next(held.is_some());
+            let (due, unwitnessed) = match next {
+                Next::Write(batch) => {
+                    let leader = held.get_or_insert_with(|| lock(&mutex));
+                    self.write(leader, *batch)?;
+                    continue;
+                }
+                Next::Nothing { due, unwitnessed } => (due, unwitnessed),
                 Next::End => {
-                    if unwitnessed && let Err(reason) = self.witness() {
-                        self.source.poison(reason);
-                    }
-                    break;
+                    self.tell();
+                    drop(held);
+                    let mut leader = lock(&mutex);
+                    return if leader.is_unwitnessed() {
+                        self.witness(&mut leader)
+                    } else {
+                        Ok(())
+                    };
                 }
             };
-            if let Err(reason) = done {
-                tracing::error!(%reason, "the log is poisoned");
-                self.source.poison(reason);
-                break;
+            held = None;
+            self.tell();
+            let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
+            if !unwitnessed {
+                self.source.wait(timeout);
+                continue;
+            }
+            let timeout = timeout.map_or(WITNESS_IDLE, |timeout| timeout.min(WITNESS_IDLE));
+            if !self.source.wait(Some(timeout))
+                && idle.is_over(&lock(&mutex))
+                && self.source.take_idle()
+            {
+                let mut leader = lock(&mutex);
+                self.witness(&mut leader)?;
+                held = Some(leader);
             }
         }
-        CommitEnd { chain: self.chain, durable_sequence: self.durable_sequence }
     }
 
-    fn commit(&mut self, mut batch: Batch) -> Result<(), Poisoned> {
-        let offset = batch.offset();
-        let failed = |what: String| Poisoned { segment: batch.segment.number(), offset, what };
-        if !batch.ticket.wait_filled(batch.claimed) {
-            return Err(failed("a producer failed between its claim and its fill".into()));
-        }
-        if let Some(mut prefix) = batch.prefix.take() {
-            let bytes = prefix.bytes_mut();
-            bytes.copy_from_slice(&self.tail_block[..bytes.len()]);
-        }
-        let chain = self.seal(&mut batch);
-        let Batch { segment, chunk, ticket, header, .. } = batch;
-        let (end, bytes) = (header.start() + BATCH_HEADER_BYTES as u64 + batch.claimed, header);
-        drop(bytes);
-
-        let first_block = align_down(offset, BLOCK);
-        let last_block = align_down(end, BLOCK);
-        // SAFETY: the header's claim and the prefix's are dropped above, the producers have dropped
-        // theirs before they counted them as filled, and what stands before in the first block was
-        // settled with the batches before this one.
-        let (whole, rest) =
-            unsafe { (chunk.settled(first_block..last_block), chunk.settled(last_block..end)) };
-        self.tail_block.fill(0);
-        self.tail_block[..rest.len()].copy_from_slice(rest);
-        let tail = if rest.is_empty() { &[][..] } else { &self.tail_block[..BLOCK_BYTES] };
-        if let Err(error) = write_all_durable_at(&*segment.file, &[whole, tail], first_block) {
-            return Err(Poisoned {
-                segment: segment.number(),
-                offset,
-                what: format!("a write failed ({error})"),
-            });
-        }
-
-        self.chain = chain;
-        self.durable_sequence = batch.sequence;
-        if !Arc::ptr_eq(&self.live, &segment) {
-            self.live = Arc::clone(&segment);
-            self.witness_counter = 0;
-        }
-        let mut content = segment.content();
-        content.data_end = end;
-        content.events += u64::from(batch.events);
-        content.batches += 1;
-        content.chain = chain;
-        content.recorded_last = batch.recorded_last;
-        segment.set_content(content);
-        // SAFETY: as above; batches are published in their order, so everything below is settled.
-        unsafe { chunk.publish(end) };
-        self.watermark.advance(batch.first_position + u64::from(batch.events) - 1);
-        self.source.durable(&ticket);
-        ticket.finish(Outcome::Durable);
-        Ok(())
-    }
-
-    /// Completes the batch's header, in place.
-    #[expect(clippy::cast_possible_truncation, reason = "a batch is in one segment, below 4 GiB")]
-    fn seal(&self, batch: &mut Batch) -> Chain {
-        let content_at = batch.offset() + BATCH_HEADER_BYTES as u64;
-        let mut header = BatchHeader {
-            epoch: self.epoch,
-            sequence: batch.sequence,
-            offset: batch.offset(),
-            first_position: batch.first_position,
-            durable_sequence: self.durable_sequence,
-            durable_position: self.watermark.get(),
-            bytes: batch.bytes() as u32,
-            events: batch.events,
-            records: batch.records,
-            window: 1,
-            next_is_fresh: batch.next_is_fresh(),
-            content_crc: 0,
-            chain: Chain::default(),
-        };
-        // SAFETY: the producers have dropped their claims of the content before they counted them as
-        // filled, which was waited for.
-        let content = unsafe { batch.chunk.settled(content_at..batch.end()) };
-        header.seal(&batch.segment.key, self.chain, content, batch.header.bytes_mut());
-        header.chain
-    }
-
-    /// Records the durable end apart from the batches.
-    fn witness(&mut self) -> Result<(), Poisoned> {
-        self.witnessed_sequence = self.durable_sequence;
-        if !self.source.takes_appends(&self.live) {
-            // Its footer will say more, and a sealed file is not written to.
+    /// Writes a batch, and those that can be written beside it.
+    fn write(&mut self, leader: &mut Leader, batch: Batch) -> Result<(), Poisoned> {
+        if batch.bytes() < BATCH_BYTES_LARGE || !self.writes.has_queue(&*self.source) {
+            self.tell();
+            self.ended.push(leader.commit(batch)?);
             return Ok(());
         }
-        self.witness_counter += 1;
-        let live = &self.live;
-        let content = live.content();
-        let witness = Witness {
-            counter: self.witness_counter,
-            epoch: self.epoch,
-            durable_sequence: self.durable_sequence,
-            durable_position: self.watermark.get(),
-            data_end: content.data_end,
-            chain: content.chain,
-        };
-        let offset = WITNESS_OFFSETS[usize::from(!self.witness_counter.is_multiple_of(2))];
-        let failed = |error| Poisoned {
-            segment: live.number(),
-            offset,
-            what: format!("the write of a witness failed ({error})"),
-        };
-        let mut block = AlignedBuf::zeroed(BLOCK_BYTES).map_err(failed)?;
-        witness.write(&live.key, offset, &mut block);
-        write_all_durable_at(&*live.file, &[&block], offset).map_err(failed)
+        self.writes.submit(leader, batch)?;
+        loop {
+            while self.writes.in_flight.len() < IN_FLIGHT_BATCHES_MAX as usize {
+                let fresh =
+                    self.writes.in_flight.back().is_some_and(|(last, _)| last.next_is_fresh());
+                let Some(batch) = self.source.next_beside(fresh) else { break };
+                self.writes.submit(leader, batch)?;
+            }
+            self.tell();
+            self.writes.wait()?;
+            while let Some((sealed, _)) = self.writes.in_flight.pop_front_if(|(_, done)| *done) {
+                self.ended.push(leader.publish(sealed));
+            }
+            if self.writes.in_flight.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Tells everybody who waits for what was published.
+    fn tell(&mut self) {
+        if self.ended.is_empty() {
+            return;
+        }
+        self.source.durable(&self.ended);
+        for ticket in self.ended.drain(..) {
+            ticket.finish(Outcome::Durable);
+        }
+    }
+
+    fn witness(&self, leader: &mut Leader) -> Result<(), Poisoned> {
+        if self.source.takes_appends(leader.live()) {
+            leader.witness()
+        } else {
+            leader.skip_witness();
+            Ok(())
+        }
     }
 }
 
-/// Poisons the log if the committer panics, so that nobody waits for ever.
+/// Whether the log has rested for some time.
+#[derive(Debug, Default)]
+struct Idle {
+    durable_sequence: u64,
+}
+
+impl Idle {
+    /// Whether nothing became durable since the last look.
+    fn is_over(&mut self, leader: &Leader) -> bool {
+        let now = leader.end().durable_sequence;
+        std::mem::replace(&mut self.durable_sequence, now) == now
+    }
+}
+
+impl Writes {
+    /// Whether the disk has a queue; asked when it would first be used.
+    fn has_queue<S: BatchSource>(&mut self, source: &S) -> bool {
+        if let Queue::Untried = self.queue {
+            self.queue = match self.disk.write_queue(IN_FLIGHT_BATCHES_MAX as usize) {
+                Ok(Some(queue)) => {
+                    source.wake_by(queue.waker());
+                    Queue::Some(queue)
+                }
+                Ok(None) => Queue::None,
+                Err(error) => {
+                    tracing::warn!(%error, "no queue for writes: one is made after the other");
+                    Queue::None
+                }
+            };
+        }
+        matches!(self.queue, Queue::Some(_))
+    }
+
+    fn submit(&mut self, leader: &mut Leader, batch: Batch) -> Result<(), Poisoned> {
+        let sealed = leader.seal(batch)?;
+        let Queue::Some(queue) = &mut self.queue else {
+            unreachable!("the queue was asked for");
+        };
+        let written = AlignedBuf::zeroed(BLOCK_BYTES).and_then(|tail| {
+            queue.submit(QueuedWrite {
+                file: Arc::clone(&sealed.segment().file) as Arc<dyn DiskFile>,
+                offset: sealed.first_block(),
+                parts: Box::new(sealed.parts(tail)),
+                tag: sealed.sequence(),
+            })
+        });
+        written.map_err(|error| sealed.failed(&error))?;
+        self.in_flight.push_back((sealed, false));
+        Ok(())
+    }
+
+    /// Waits until a write has ended, or the thread is woken.
+    fn wait(&mut self) -> Result<(), Poisoned> {
+        let Queue::Some(queue) = &mut self.queue else {
+            unreachable!("there are writes in flight");
+        };
+        let completion = match queue.wait() {
+            Ok(None) => return Ok(()),
+            Ok(Some(completion)) => completion,
+            Err(error) => return Err(self.in_flight[0].0.failed(&error)),
+        };
+        let written =
+            self.in_flight.iter_mut().find(|(sealed, _)| sealed.sequence() == completion.tag);
+        let (sealed, done) = written.expect("what ends was in flight");
+        completion.result.map_err(|error| sealed.failed(&error))?;
+        *done = true;
+        Ok(())
+    }
+}
+
+/// Poisons the log if the commit thread panics, so that nobody waits for ever.
 struct PanicGuard<S: BatchSource> {
     source: Arc<S>,
-    live: Arc<LiveSegment>,
+    leader: Arc<Mutex<Leader>>,
 }
 
 impl<S: BatchSource> Drop for PanicGuard<S> {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            let live = Arc::clone(lock(&self.leader).live());
             self.source.poison(Poisoned {
-                segment: self.live.number(),
-                offset: self.live.content().data_end,
-                what: "the committer panicked".into(),
+                segment: live.number(),
+                offset: live.content().data_end,
+                what: "the commit thread panicked".into(),
             });
         }
     }

@@ -9,12 +9,13 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::append_vec::AppendVec;
-use super::chunk::Chunk;
+use super::chunk::{Chunk, ChunkRef};
+use super::pool::ChunkPool;
 use crate::disk::DiskFile;
 use crate::format::checksum::{Chain, SegmentKey};
 use crate::format::definition::EventType;
 use crate::format::footer::SegmentContent;
-use crate::index::{LiveIndex, LiveWriter};
+use crate::index::{LiveIndex, LiveWriter, TermKind};
 use crate::limits::{RECORD_ALIGN, SEGMENT_HEAD_BYTES};
 
 /// The event types of a segment, by their number in it.
@@ -25,7 +26,7 @@ pub(crate) type TypeTable = AppendVec<EventType>;
 struct Placed {
     /// Below it stand bytes of the chunk before, repeated to fill the block.
     start: u64,
-    chunk: Arc<Chunk>,
+    chunk: ChunkRef,
 }
 
 /// See the module.
@@ -90,15 +91,25 @@ impl LiveSegment {
     ///
     /// # Errors
     /// [`io::ErrorKind::OutOfMemory`].
-    pub(crate) fn add_chunk(&self, start: u64, bytes: usize) -> io::Result<Arc<Chunk>> {
+    pub(crate) fn add_chunk(
+        &self,
+        pool: &Arc<ChunkPool>,
+        start: u64,
+        bytes: usize,
+    ) -> io::Result<ChunkRef> {
         let base = crate::format::align_down(start, crate::limits::BLOCK);
-        let chunk = Chunk::new(base, bytes)?;
-        self.chunks.push(Placed { start, chunk: Arc::clone(&chunk) });
+        let chunk = Chunk::new(pool, &self.key, base, bytes)?;
+        self.chunks.push(Placed { start, chunk: ChunkRef::clone(&chunk) });
         Ok(chunk)
     }
 
+    /// Adds memory that holds the records from `start` on already. Called by the loader.
+    pub(super) fn add_filled_chunk(&self, start: u64, chunk: ChunkRef) {
+        self.chunks.push(Placed { start, chunk });
+    }
+
     /// The chunk that holds the record at `offset`.
-    pub(crate) fn chunk_at(&self, offset: u64) -> Option<&Arc<Chunk>> {
+    pub(crate) fn chunk_at(&self, offset: u64) -> Option<&ChunkRef> {
         let (mut low, mut high) = (0, self.chunks.len());
         while low < high {
             let middle = low + (high - low) / 2;
@@ -120,6 +131,18 @@ impl LiveSegment {
     /// Where the event with this ordinal stands; `None` where there is none.
     pub(crate) fn offset(&self, ordinal: u32) -> Option<u64> {
         self.index.offset(ordinal).map(|units| u64::from(units) * RECORD_ALIGN as u64)
+    }
+
+    /// The streams that have events in it, each with the version of its last one. For a segment that takes
+    /// no more claims.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = (Box<str>, u64)> {
+        self.index.terms(u32::MAX).filter(|term| term.term.kind == TermKind::Stream).filter_map(
+            |term| {
+                let stream = std::str::from_utf8(term.term.bytes).ok()?;
+                let count = u64::from(term.postings.len());
+                Some((stream.into(), term.postings.first_version() + count - 1))
+            },
+        )
     }
 
     /// What is durable of it.

@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
-use super::chunk::Chunk;
+use super::chunk::ChunkRef;
 use super::live::{LiveSegment, LiveStart};
+use super::read_chunk::ReadChunk;
 use crate::disk::DiskFile;
 use crate::format::FormatError;
 use crate::format::batch::BatchHeader;
@@ -13,24 +14,24 @@ use crate::format::checksum::SegmentKey;
 use crate::format::constants::BATCH_HEADER_BYTES;
 use crate::format::frame::Frame;
 use crate::format::scan::{Record, checked_records};
-use crate::index::{LiveWriter, Term};
-use crate::limits::{BLOCK, CHUNK_BYTES, RECORD_ALIGN};
+use crate::index::{FETCH_TERMS_MAX, LiveWriter, Term, TermHash};
+use crate::limits::RECORD_ALIGN;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Loader {
     live: Arc<LiveSegment>,
     writer: LiveWriter,
-    chunk: Option<Arc<Chunk>>,
+    /// The memory of the last batch.
+    chunk: Option<ReadChunk>,
 }
 
-/// Why a batch whose checksums are good cannot be taken.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LoadError {
-    #[error(transparent)]
-    Format(#[from] FormatError),
-    #[error(transparent)]
-    Memory(#[from] std::io::Error),
+/// What of an event is indexed.
+struct Posting<'a> {
+    units: u32,
+    hash: TermHash,
+    term: Term<'a>,
+    version: u64,
 }
 
 impl Loader {
@@ -48,46 +49,54 @@ impl Loader {
         &self.live
     }
 
-    /// Takes the next batch of the segment, of which header and content were found to be good. Its records
-    /// must be dense in positions, in type numbers, and in the versions of each stream.
+    /// Takes the next batch of the segment, of which header and content were found to be good, and which
+    /// this memory holds. Its records must be dense in positions, in type numbers, and in the versions of
+    /// each stream.
     ///
     /// # Errors
-    /// [`LoadError`]; the segment is of no use then.
-    pub(crate) fn load(&mut self, header: &BatchHeader, bytes: &[u8]) -> Result<(), LoadError> {
-        let chunk = self.chunk_for(header)?;
-        // The gap behind a large batch.
-        drop(chunk.claim(header.offset - chunk.claimed()));
-        let mut claim = chunk.claim(u64::from(header.bytes)).ok_or(FormatError::Short)?;
-        claim.bytes_mut().copy_from_slice(bytes);
-        drop(claim);
-        // SAFETY: nobody but this loader claims bytes of this chunk, and it has dropped all its claims.
-        unsafe { chunk.publish(header.end()) };
+    /// [`FormatError`]; the segment is of no use then.
+    pub(crate) fn load(
+        &mut self,
+        header: &BatchHeader,
+        chunk: &ReadChunk,
+    ) -> Result<(), FormatError> {
+        let bytes = chunk.bytes(header.offset..header.end()).ok_or(FormatError::Short)?;
+        if !self.chunk.as_ref().is_some_and(|known| known.is(chunk)) {
+            self.live.add_filled_chunk(header.offset, ChunkRef::clone(chunk.chunk()));
+            self.chunk = Some(chunk.clone());
+        }
+        chunk.publish(header.end());
 
         let content = &bytes[BATCH_HEADER_BYTES..];
         let records_at = header.offset + BATCH_HEADER_BYTES as u64;
         let mut taken = self.live.content();
         let (mut position, mut count) = (header.first_position, 0);
+        let mut group = Vec::with_capacity(FETCH_TERMS_MAX.min(header.events as usize));
         // The checksum of the batch was checked, which covers those of its records.
         for record in checked_records(records_at, content) {
             count += 1;
             match record? {
                 (_, Record::Definition { type_ref, event_type }) => {
                     if self.live.types.push(event_type) != type_ref {
-                        return Err(FormatError::Field("type_ref").into());
+                        return Err(FormatError::Field("type_ref"));
                     }
                 }
                 (at, Record::Event(frame)) => {
                     if frame.position() != position {
-                        return Err(FormatError::Field("position").into());
+                        return Err(FormatError::Field("position"));
                     }
-                    self.index(at, &frame)?;
+                    group.push(self.posting(at, &frame)?);
+                    if group.len() == FETCH_TERMS_MAX {
+                        self.index(&mut group)?;
+                    }
                     position += 1;
                     taken.recorded_last = frame.recorded_at();
                 }
             }
         }
+        self.index(&mut group)?;
         if position != header.first_position + u64::from(header.events) || count != header.records {
-            return Err(FormatError::Field("events").into());
+            return Err(FormatError::Field("events"));
         }
         taken.data_end = header.end();
         taken.events += u64::from(header.events);
@@ -97,22 +106,35 @@ impl Loader {
         Ok(())
     }
 
-    fn index(&mut self, at: u64, frame: &Frame<'_>) -> Result<(), FormatError> {
+    fn posting<'a>(&self, at: u64, frame: &Frame<'a>) -> Result<Posting<'a>, FormatError> {
         if frame.type_ref() >= self.live.types.len() {
             return Err(FormatError::Field("type_ref"));
         }
         let units =
             u32::try_from(at / RECORD_ALIGN as u64).map_err(|_| FormatError::Field("offset"))?;
         let term = Term::stream(frame.stream_bytes());
-        let hash = term.xxh3_64();
-        let ordinal = self.writer.push_event(units);
-        match self.writer.find(hash, term) {
-            Some(id) if self.writer.head(id).next_version() == frame.version() => {
-                self.writer.append(id, ordinal);
+        Ok(Posting { units, hash: term.xxh3_64(), term, version: frame.version() })
+    }
+
+    /// Indexes the postings of some events, in their order.
+    fn index(&mut self, group: &mut Vec<Posting<'_>>) -> Result<(), FormatError> {
+        if group.len() > 1 {
+            let mut hashes = [TermHash(0); FETCH_TERMS_MAX];
+            for (hash, posting) in hashes.iter_mut().zip(&*group) {
+                *hash = posting.hash;
             }
-            Some(_) => return Err(FormatError::Field("version")),
-            None => {
-                self.writer.create(hash, term, ordinal, frame.version());
+            self.writer.fetch(&hashes[..group.len()]);
+        }
+        for Posting { units, hash, term, version } in group.drain(..) {
+            let ordinal = self.writer.push_event(units);
+            match self.writer.find(hash, term) {
+                Some(id) if self.writer.head(id).next_version() == version => {
+                    self.writer.append(id, ordinal);
+                }
+                Some(_) => return Err(FormatError::Field("version")),
+                None => {
+                    self.writer.create(hash, term, ordinal, version);
+                }
             }
         }
         Ok(())
@@ -120,17 +142,5 @@ impl Loader {
 
     pub(crate) fn finish(self) -> (Arc<LiveSegment>, LiveWriter) {
         (self.live, self.writer)
-    }
-
-    fn chunk_for(&mut self, header: &BatchHeader) -> std::io::Result<Arc<Chunk>> {
-        if let Some(chunk) = self.chunk.as_ref().filter(|chunk| header.end() <= chunk.end()) {
-            return Ok(Arc::clone(chunk));
-        }
-        let base = crate::format::align_down(header.offset, BLOCK);
-        let needed = usize::try_from(header.end() - base).unwrap_or(usize::MAX);
-        let room = usize::try_from(self.live.file_bytes.saturating_sub(base)).unwrap_or(usize::MAX);
-        let chunk = self.live.add_chunk(header.offset, room.min(CHUNK_BYTES).max(needed))?;
-        self.chunk = Some(Arc::clone(&chunk));
-        Ok(chunk)
     }
 }

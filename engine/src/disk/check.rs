@@ -52,6 +52,17 @@ pub(super) fn length(bytes: u64) -> io::Result<()> {
     if bytes <= i64::MAX.unsigned_abs() { Ok(()) } else { Err(refused("no file is that long")) }
 }
 
+/// Refuses a number of writes in flight that no queue has.
+pub(super) fn depth(depth: usize) -> io::Result<()> {
+    /// A ring takes some times as many entries, and what one takes is bounded.
+    const DEPTH_MAX: usize = 1024;
+    if (1..=DEPTH_MAX).contains(&depth) {
+        Ok(())
+    } else {
+        Err(refused("a queue has 1 to 1024 writes in flight"))
+    }
+}
+
 /// Refuses a change through what was opened for reading only.
 pub(super) fn writable(writable: bool) -> io::Result<()> {
     if writable {

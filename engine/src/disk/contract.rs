@@ -60,6 +60,10 @@ fn pwrite_buffered() -> Option<Fixture> {
     pwrite(WriteMode::Buffered)
 }
 
+fn uring() -> Option<Fixture> {
+    pwrite(WriteMode::Uring)
+}
+
 /// Instantiates every promise for every backend.
 macro_rules! backends {
     ($($backend:ident),*) => { promises! { [$($backend),*]
@@ -107,7 +111,9 @@ macro_rules! promises {
     };
 }
 
-backends!(memory, pwrite_direct, pwrite_buffered);
+backends!(memory, pwrite_direct, pwrite_buffered, uring);
+
+mod queues;
 
 fn filled(blocks: usize, byte: u8) -> AlignedBuf {
     let mut buf = AlignedBuf::zeroed(blocks * BLOCK_BYTES).unwrap();

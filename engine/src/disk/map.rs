@@ -53,6 +53,10 @@ impl Mapping {
         const AT_ONCE: usize = 128 << 10;
         if let Bytes::Mapped(map) = &self.0 {
             let end = offset.saturating_add(bytes).min(map.len());
+            // The question costs the system much less than advice on pages that it has.
+            if is_cached(map, offset, end - offset.min(end)) {
+                return;
+            }
             for start in (offset..end).step_by(AT_ONCE) {
                 // Advice, as above.
                 let _ = map.advise_range(Advice::WillNeed, start, AT_ONCE.min(end - start));
@@ -64,6 +68,27 @@ impl Mapping {
     pub(crate) fn of_bytes(bytes: Vec<u8>) -> Self {
         Self(Bytes::Owned(Arc::new(bytes)))
     }
+}
+
+/// Whether the page cache has all of these bytes; `false` of more than 2 MiB. Linux answers this to those
+/// only who may write the file; to others it says that it has them.
+fn is_cached(map: &Mmap, start: usize, bytes: usize) -> bool {
+    /// No system that the engine runs on has smaller pages.
+    const PAGE_BYTES_MIN: usize = 4096;
+    const PAGES: usize = (2 << 20) / PAGE_BYTES_MIN;
+    let asked_pages = bytes.div_ceil(PAGE_BYTES_MIN);
+    let mut pages = [0_u8; PAGES];
+    let part = map.get(start..).and_then(|rest| rest.get(..bytes));
+    let (Some(part), Some(pages)) = (part, pages.get_mut(..asked_pages)) else {
+        return false;
+    };
+    // SAFETY: `part` lies in a mapping that lives through the call, and nothing of it is written. Linux
+    // writes one byte for each page of it to `pages`, which has one for each 4 KiB, and pages are not smaller;
+    // it refuses a start that is not a page's, so that `part` does not lie on one page more.
+    let asked = unsafe {
+        libc::mincore(part.as_ptr().cast_mut().cast(), part.len(), pages.as_mut_ptr().cast())
+    };
+    asked == 0 && pages.iter().all(|page| page & 1 == 1)
 }
 
 impl Deref for Mapping {

@@ -4,8 +4,9 @@
 //! the operating system's files, and this module knows nothing of logs, segments or events. Each call
 //! says what it promises about durability; `contract` holds every backend to the same promises.
 //!
-//! Backends: [`PwriteDisk`] (the real file system, blocking calls) and [`MemoryDisk`] (deterministic,
-//! in memory; it can crash, lose, tear and fail as it is told).
+//! Backends: [`PwriteDisk`] (the real file system, with blocking calls, and a ring of the kernel for
+//! several durable writes at a time) and [`MemoryDisk`] (deterministic, in memory; it can crash, lose,
+//! tear and fail as it is told).
 //!
 //! Vocabulary: a change is *volatile* when a crash of the machine may undo it, wholly or in part, and
 //! *durable* when no crash can.
@@ -18,7 +19,10 @@ mod lock;
 mod map;
 mod memory;
 mod pwrite;
+mod queue;
+mod uring;
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -30,6 +34,7 @@ pub use memory::{
     CrashPoint, CrashState, Exploration, Fault, FaultError, FaultPlan, MemoryDisk, OpKind, Trace,
 };
 pub use pwrite::{PwriteDisk, PwriteOptions, WriteMode};
+pub use queue::{Completion, QueueWaker, QueuedWrite, WriteParts, WriteQueue};
 
 /// What an opened file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,10 +114,21 @@ pub trait Disk: Send + Sync + Debug {
     /// # Errors
     /// What the operating system reports; never for a lock that is merely held.
     fn try_lock(&self, name: &str) -> io::Result<Option<Box<dyn DiskLock>>>;
+
+    /// A queue for up to `depth` durable writes in flight, for the calling thread alone; `None` where the
+    /// backend makes one write after the other, or found that to be faster.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] for a depth of 0, and for one that no queue has; what the operating
+    /// system reports, where a queue was demanded and cannot be had.
+    fn write_queue(&self, depth: usize) -> io::Result<Option<Box<dyn WriteQueue>>> {
+        let _ = depth;
+        Ok(None)
+    }
 }
 
-/// One open file.
-pub trait DiskFile: Send + Sync + Debug {
+/// One open file. (`Any`, so that a backend knows its own where it is given one.)
+pub trait DiskFile: Any + Send + Sync + Debug {
     /// Its length in bytes.
     ///
     /// # Errors

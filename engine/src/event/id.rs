@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
+
+use super::Timestamp;
 
 /// Names one event for ever: a UUID, of version 7 (ordered by time) unless the caller chose another.
 ///
@@ -22,8 +23,12 @@ pub struct EventId(pub(crate) [u8; 16]);
 impl EventId {
     /// A new id: a UUID v7 (RFC 9562) of the present millisecond and 74 random bits.
     pub fn random() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        Self::random_at(Timestamp::now())
+    }
+
+    /// As [`EventId::random`], of the millisecond of that time; of the first one where it is earlier.
+    pub(crate) fn random_at(time: Timestamp) -> Self {
+        let millis = u64::try_from(time.0 / 1_000_000).unwrap_or(0);
         let random = fastrand::u128(..).to_le_bytes();
         let mut tail = [0; 10];
         tail.copy_from_slice(&random[..10]);

@@ -87,7 +87,9 @@ fn check(part: NamePart, name: &str) -> Result<(), InvalidName> {
         let beginning = name.chars().take(32).collect();
         return Err(InvalidName::Long { part, bytes: name.len(), beginning });
     }
-    if name.chars().any(char::is_control) {
+    // Nearly every name is of printable ASCII, and that is seen at a glance.
+    let plain = name.bytes().fold(true, |plain, byte| plain & (0x20..0x7f).contains(&byte));
+    if !plain && name.chars().any(char::is_control) {
         return Err(InvalidName::Control { part, name: name.into() });
     }
     Ok(())

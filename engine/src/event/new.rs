@@ -192,6 +192,20 @@ impl NewEvent {
         &self.payload
     }
 
+    /// Its payload, to be changed. An event that is appended by reference can so be used again for the
+    /// next one, which spares its allocations. One of JSON has to be left JSON: that is not checked again.
+    ///
+    /// ```
+    /// # use stratalog::NewEvent;
+    /// let mut event = NewEvent::bytes("measured", b"21".as_slice());
+    /// event.payload_mut().clear();
+    /// event.payload_mut().extend_from_slice(b"22");
+    /// assert_eq!(event.payload(), b"22");
+    /// ```
+    pub fn payload_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.payload
+    }
+
     pub(crate) fn check(&self) -> Result<(), EncodeError> {
         check_user_name(NamePart::EventType, &self.event_type)?;
         if self.tags.len() > TAGS_MAX {

@@ -19,6 +19,12 @@ pub(crate) struct EventType {
 }
 
 impl EventType {
+    /// A hash of it, for tables in memory.
+    pub(crate) fn xxh3(&self) -> u64 {
+        // Types of one name that differ in the rest are few; they may share a hash.
+        xxhash_rust::xxh3::xxh3_64_with_seed(self.name.as_bytes(), self.schema_version.into())
+    }
+
     pub(crate) fn encoded_bytes(&self) -> usize {
         (DEFINITION_HEADER_BYTES + self.name.len()).next_multiple_of(RECORD_ALIGN)
     }

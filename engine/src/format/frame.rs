@@ -127,6 +127,8 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     /// [`FormatError`], where the bytes have not the structure of a frame.
+    #[expect(clippy::inline_always, reason = "passing a frame through memory stalls each reader")]
+    #[inline(always)]
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, FormatError> {
         if bytes.len() < FRAME_HEADER_BYTES {
             return Err(FormatError::Short);
@@ -161,42 +163,52 @@ impl<'a> Frame<'a> {
     }
 
     /// A frame that [`Frame::parse`] has read before, with where its payload begins.
+    #[inline]
     pub(crate) fn checked(bytes: &'a [u8], payload_at: u32) -> Self {
         Self { bytes, payload_at }
     }
 
+    #[inline]
     pub(crate) fn payload_at(&self) -> u32 {
         self.payload_at
     }
 
+    #[inline]
     pub(crate) fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
+    #[inline]
     pub(crate) fn kind(&self) -> u8 {
         self.bytes[8]
     }
 
+    #[inline]
     pub(crate) fn type_ref(&self) -> u32 {
         get_u32(self.bytes, 12)
     }
 
+    #[inline]
     pub(crate) fn position(&self) -> u64 {
         get_u64(self.bytes, 16)
     }
 
+    #[inline]
     pub(crate) fn version(&self) -> u64 {
         get_u64(self.bytes, 24)
     }
 
+    #[inline]
     pub(crate) fn id(&self) -> [u8; 16] {
         get_array(self.bytes, 32)
     }
 
+    #[inline]
     pub(crate) fn recorded_at(&self) -> i64 {
         get_i64(self.bytes, 48)
     }
 
+    #[inline]
     pub(crate) fn stream_bytes(&self) -> &'a [u8] {
         &self.bytes[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + usize::from(get_u16(self.bytes, 10))]
     }
@@ -205,6 +217,7 @@ impl<'a> Frame<'a> {
         utf8(self.stream_bytes())
     }
 
+    #[inline]
     pub(crate) fn payload(&self) -> &'a [u8] {
         let start = self.payload_at as usize;
         &self.bytes[start..start + get_u32(self.bytes, 56) as usize]
@@ -274,6 +287,7 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
+    #[inline]
     fn take(&mut self, length: usize) -> Result<&'a [u8], FormatError> {
         let end = self.at.checked_add(length).ok_or(FormatError::Short)?;
         let taken = self.bytes.get(self.at..end).ok_or(FormatError::Short)?;
@@ -282,6 +296,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Goes over the optional parts of these flags, which stand in the order of their bits.
+    #[inline(never)]
     fn skip_optional(&mut self, flags: u8) -> Result<(), FormatError> {
         if flags & FLAG_OCCURRED != 0 {
             self.take(8)?;
@@ -316,13 +331,33 @@ impl<'a> Cursor<'a> {
     }
 }
 
+#[inline]
 fn pad(length: usize) -> usize {
     // Lengths in memory fit 64 bits, so the sum does not overflow.
     usize::try_from(align_up(length as u64, RECORD_ALIGN as u64)).unwrap_or(usize::MAX)
 }
 
+/// As the slices' own, for the few bytes of a name.
+#[inline]
+fn is_ascii(bytes: &[u8]) -> bool {
+    const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+    let (words, rest) = bytes.as_chunks::<8>();
+    let any = words.iter().fold(0, |any, word| any | u64::from_le_bytes(*word));
+    let last = match bytes.last_chunk::<8>() {
+        Some(last) => u64::from_le_bytes(*last),
+        None => rest.iter().fold(0, |any, byte| any | u64::from(*byte)),
+    };
+    (any | last) & HIGH_BITS == 0
+}
+
+/// Checks that the bytes are UTF-8. Nearly all names are ASCII, which is seen faster.
+#[inline]
 fn text(bytes: &[u8], field: &'static str) -> Result<(), FormatError> {
-    std::str::from_utf8(bytes).map(|_| ()).map_err(|_| FormatError::Field(field))
+    if is_ascii(bytes) || std::str::from_utf8(bytes).is_ok() {
+        Ok(())
+    } else {
+        Err(FormatError::Field(field))
+    }
 }
 
 /// Text that [`Frame::parse`] has found to be UTF-8.

@@ -19,6 +19,7 @@ pub(crate) enum Record<'a> {
 ///
 /// # Errors
 /// [`FormatError`], where no record can begin there.
+#[inline]
 pub(crate) fn record_at(bytes: &[u8], at: usize) -> Result<&[u8], FormatError> {
     let rest = bytes.get(at..).unwrap_or_default();
     if rest.len() < DEFINITION_HEADER_BYTES {

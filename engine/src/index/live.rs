@@ -14,6 +14,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use smallvec::SmallVec;
+
 use super::live_postings::{self, LivePostings, WORDS_PER_TWO_POSTINGS_MAX};
 use super::paged::Paged;
 use super::term::{Term, TermHash, TermKind};
@@ -27,6 +29,9 @@ const SEGMENT_BYTES_PER_BUCKET: u64 = 256;
 const WORDS_PER_PAGE: usize = 1024;
 /// Terms to a page.
 const TERMS_PER_PAGE: usize = 256;
+
+/// How many terms [`LiveWriter::fetch`] takes at once.
+pub(crate) const FETCH_TERMS_MAX: usize = 32;
 
 pub(super) type Words = Paged<AtomicU32, WORDS_PER_PAGE>;
 
@@ -61,7 +66,8 @@ pub(crate) struct LiveIndex {
 /// One term. What does not change is written before the term is published.
 pub(super) struct LiveEntry {
     hash: TermHash,
-    bytes: Box<[u8]>,
+    /// Inline where it is short, as names are: it is compared at each look-up.
+    bytes: SmallVec<[u8; 24]>,
     pub(super) first_version: u64,
     /// The tail chunk of the postings and their count, in one word so that a reader sees a pair that
     /// belongs together; see `live_postings`.
@@ -216,10 +222,33 @@ impl LiveWriter {
         self.index.find(hash, term).map(|(id, _)| id)
     }
 
+    /// Fetches what looking up these terms will touch, for all of them at once: one after the other, each
+    /// would wait for its own memory. Only worth it where many are looked up that were not lately.
+    pub(crate) fn fetch(&self, hashes: &[TermHash]) {
+        let mut links = [0; FETCH_TERMS_MAX];
+        for (link, hash) in links.iter_mut().zip(hashes) {
+            let bucket = self.index.buckets.get(self.index.bucket(*hash));
+            *link = bucket.map_or(0, |bucket| bucket.load(Ordering::Relaxed));
+        }
+        let entries = links.iter().filter_map(|link| self.index.entry(link.checked_sub(1)?));
+        let mut names = [0; FETCH_TERMS_MAX];
+        for (name, entry) in names.iter_mut().zip(entries) {
+            *name = entry.bytes.first().copied().unwrap_or(0);
+        }
+        std::hint::black_box(names);
+    }
+
     /// What is claimed of a term that was found.
     #[inline]
     pub(crate) fn head(&self, id: TermId) -> Head {
         head_of(self.claimed(id))
+    }
+
+    /// The ordinal of a term's last posting.
+    pub(crate) fn last_ordinal(&self, id: TermId) -> u32 {
+        let entry = self.claimed(id);
+        let postings = LivePostings::new(&self.index.words, entry);
+        postings.get(postings.len() - 1).unwrap_or(entry.first_ordinal)
     }
 
     /// What is claimed of a term.
@@ -260,7 +289,7 @@ impl LiveWriter {
         let bucket = index.buckets.slot(index.bucket(hash));
         let entry = LiveEntry {
             hash,
-            bytes: term.bytes.into(),
+            bytes: SmallVec::from_slice(term.bytes),
             first_version: version,
             state: AtomicU64::new(live_postings::STATE_OF_ONE),
             first_ordinal: ordinal,

@@ -40,7 +40,7 @@ mod verify;
 pub(crate) use build::{IndexBuilder, seal};
 pub(crate) use damage::IndexDamage;
 pub(crate) use layout::{EventType, Stamp};
-pub(crate) use live::{LiveIndex, LiveWriter};
+pub(crate) use live::{FETCH_TERMS_MAX, LiveIndex, LiveWriter, TermId};
 pub(crate) use postings::SealedPostings;
 pub(crate) use sealed::SealedIndex;
 pub(crate) use term::{Term, TermHash, TermKind};

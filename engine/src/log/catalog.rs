@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 
 use super::sealed::SealedSegment;
 use crate::commit::LiveSegment;
+use crate::index::{Term, TermHash};
 
 /// A segment as readers see it.
 #[derive(Debug, Clone)]
@@ -64,6 +65,15 @@ impl Catalogs {
 
     pub(crate) fn load(&self) -> Arc<Catalog> {
         self.0.load_full()
+    }
+
+    /// Has the processor fetch what the newest segment knows of a stream, which an append to it comes to
+    /// next, under a lock.
+    pub(crate) fn touch(&self, hash: TermHash, stream: &str) {
+        if let Some(CatalogSegment::Live(live)) = self.0.load().segments.last() {
+            let postings = live.index.lookup(hash, Term::stream(stream.as_bytes()));
+            std::hint::black_box(postings.map(|postings| postings.len()));
+        }
     }
 
     /// Adds the segment that takes appends from now on, before anything in it is published.

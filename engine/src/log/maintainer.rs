@@ -6,15 +6,16 @@
 //! next asked for.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::manifest::ManifestFile;
-use super::prepare::{grow, prepare};
+use super::names;
+use super::pacing::Pace;
+use super::prepare::{Making, grow};
 use super::seal::{seal, write_index_file};
 use super::sealed::SealedSegment;
-use super::{build_from_log, names};
 use crate::append::Prepared;
-use crate::commit::LiveSegment;
+use crate::commit::{Figures, LiveSegment};
 use crate::disk::Disk;
 use crate::error::FileError;
 use crate::options::Options;
@@ -24,6 +25,8 @@ pub(crate) trait SegmentSource: Send + Sync {
     /// How many bytes an append needs of the next segment, where that is wanted, and the prepared
     /// segment that has too few, if there is one.
     fn wanted(&self) -> Option<(u64, Option<Prepared>)>;
+    /// Whether an append waits for the next segment, which is neither there nor could not be made.
+    fn is_spare_waited_for(&self) -> bool;
     /// The next segment is there, or could not be made.
     fn prepared(&self, result: Result<Prepared, NotPrepared>);
     /// The oldest full segment, once all of it is durable.
@@ -66,12 +69,19 @@ pub(crate) struct Maintainer {
     disk: Arc<dyn Disk>,
     options: Options,
     manifest: Mutex<ManifestFile>,
+    figures: Arc<Figures>,
     bell: Bell,
 }
 
 impl Maintainer {
-    pub(crate) fn new(disk: Arc<dyn Disk>, options: Options, manifest: ManifestFile) -> Self {
-        Self { disk, options, manifest: Mutex::new(manifest), bell: Bell::default() }
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        manifest: ManifestFile,
+        figures: Arc<Figures>,
+    ) -> Self {
+        let manifest = Mutex::new(manifest);
+        Self { disk, options, manifest, figures, bell: Bell::default() }
     }
 
     /// There may be something to do.
@@ -97,62 +107,105 @@ impl Maintainer {
         for segment in unindexed {
             self.index(segment);
         }
+        let mut next = NextSegment::default();
         loop {
             let stop = self.bell.state.lock().unwrap_or_else(PoisonError::into_inner).stop;
-            let prepared = !stop && self.prepare(source);
-            let sealed = self.seal(source);
+            // An append that waits for the next segment goes before everything else.
+            let hurry = !stop && source.is_spare_waited_for();
+            let sealed = if hurry { None } else { self.seal(source, next.pace.is_calm()) };
+            let made = if stop { Step::Nothing } else { self.make(source, &mut next, hurry) };
             let mut state = self.bell.state.lock().unwrap_or_else(PoisonError::into_inner);
-            if prepared || sealed == Some(true) {
-                // There may be more of the same.
+            if matches!(made, Step::Done) || sealed == Some(true) || hurry {
+                // There may be more of the same, or what a hurry has put off.
                 continue;
             }
             if state.stop {
                 return;
             }
             if !state.rung {
-                let wait = if sealed == Some(false) { RETRY_AFTER } else { Duration::MAX };
+                let retry = if sealed == Some(false) { RETRY_AFTER } else { Duration::MAX };
+                let rest = if let Step::Rest(rest) = made { rest } else { Duration::MAX };
                 let waited = self
                     .bell
                     .rung
-                    .wait_timeout_while(state, wait, |state| !state.rung && !state.stop);
+                    .wait_timeout_while(state, retry.min(rest), |state| !state.rung && !state.stop);
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
             state.rung = false;
         }
     }
 
-    /// Makes the next segment, if one is wanted.
-    fn prepare<S: SegmentSource>(&self, source: &S) -> bool {
-        let Some((bytes_needed, small)) = source.wanted() else {
-            return false;
-        };
-        let result = self.with_manifest(|manifest| {
-            let before: u64 = manifest.current().segments.iter().map(|s| s.file_bytes).sum();
-            let before = before - small.as_ref().map_or(0, |small| small.file_bytes);
-            let bytes = self.options.next_segment_bytes(before, bytes_needed).max(bytes_needed);
-            match small {
-                Some(mut small) => match grow(manifest, &mut small, bytes) {
-                    Ok(()) => Ok(small),
-                    Err(error) => Err(NotPrepared { error, small: Some(small) }),
-                },
-                None => prepare(&self.disk, manifest, bytes)
-                    .map_err(|error| NotPrepared { error, small: None }),
+    /// Makes the next segment, if one is wanted: one step of it, or in a `hurry` the rest.
+    fn make<S: SegmentSource>(&self, source: &S, next: &mut NextSegment, hurry: bool) -> Step {
+        if next.making.is_none() {
+            let Some((bytes_needed, small)) = source.wanted() else { return Step::Nothing };
+            if let Some(small) = small {
+                return self.grow(source, small, bytes_needed);
             }
-        });
-        if let Err(NotPrepared { error, .. }) = &result {
-            tracing::warn!(%error, "the next segment could not be made");
+            if let Some(bytes) = next.prepared.take() {
+                next.pace.rolled(bytes, Instant::now());
+            }
+            let begun = self.with_manifest(|manifest| {
+                let bytes = self.bytes_of_next(manifest, 0, bytes_needed);
+                Making::begin(&self.disk, manifest, bytes)
+            });
+            match begun {
+                Ok(making) => next.making = Some(making),
+                Err(error) => return give(source, Err(NotPrepared { error, small: None })),
+            }
         }
-        let made = result.is_ok();
-        source.prepared(result);
-        made
+        let Some(making) = &mut next.making else { return Step::Nothing };
+        if making.left() > 0 && !hurry && next.pace.pays(making.left()) {
+            let begun = Instant::now();
+            match making.zero_step() {
+                Ok(bytes) => self.figures.zeroed_bytes.add(bytes),
+                Err(error) => {
+                    next.making = None;
+                    return give(source, Err(NotPrepared { error, small: None }));
+                }
+            }
+            let rest = next.pace.stepped(begun.elapsed(), making.file_bytes());
+            if making.left() > 0 {
+                return Step::Rest(rest);
+            }
+        }
+        let Some(making) = next.making.take() else { return Step::Nothing };
+        if making.left() > 0 {
+            self.figures.segments_unzeroed.add(1);
+        }
+        let bytes = making.file_bytes();
+        let made = self.with_manifest(|manifest| making.finish(manifest));
+        next.prepared = made.is_ok().then_some(bytes);
+        give(source, made.map_err(|error| NotPrepared { error, small: None }))
+    }
+
+    /// Gives a prepared segment more room.
+    fn grow<S: SegmentSource>(&self, source: &S, mut small: Prepared, bytes_needed: u64) -> Step {
+        let grown = self.with_manifest(|manifest| {
+            let bytes = self.bytes_of_next(manifest, small.file_bytes, bytes_needed);
+            grow(manifest, &mut small, bytes)
+        });
+        give(
+            source,
+            match grown {
+                Ok(()) => Ok(small),
+                Err(error) => Err(NotPrepared { error, small: Some(small) }),
+            },
+        )
+    }
+
+    /// How long the next segment is to be, of which `bytes_there` are there already.
+    fn bytes_of_next(&self, manifest: &ManifestFile, bytes_there: u64, bytes_needed: u64) -> u64 {
+        let all: u64 = manifest.current().segments.iter().map(|s| s.file_bytes).sum();
+        self.options.next_segment_bytes(all - bytes_there, bytes_needed).max(bytes_needed)
     }
 
     /// Seals the oldest full segment; `None` where there is none.
-    fn seal<S: SegmentSource>(&self, source: &S) -> Option<bool> {
+    fn seal<S: SegmentSource>(&self, source: &S, calm: bool) -> Option<bool> {
         let live = source.full()?;
         match self.with_manifest(|manifest| seal(&self.disk, manifest, &live)) {
             Ok(sealed) => {
-                sealed.warm();
+                sealed.warm(calm);
                 source.sealed(&live, sealed);
                 Some(true)
             }
@@ -166,19 +219,42 @@ impl Maintainer {
 
     /// Builds the index of a sealed segment that has none.
     fn index(&self, segment: &SealedSegment) {
-        let built = segment.map_log().map_err(|error| error.to_string()).and_then(|log| {
-            build_from_log(&segment.key, &segment.content, &log)
-                .map_err(|(offset, reason)| format!("{reason} at offset {offset}"))
-        });
-        let written = built.and_then(|bytes| {
+        let written = segment.index_with(|bytes| {
             let name = names::index(segment.number());
-            write_index_file(&self.disk, segment.number(), &bytes, &name)
-                .map_err(|error| error.to_string())
+            write_index_file(&self.disk, segment.number(), bytes, &name)
         });
-        if let Err(reason) = written {
-            tracing::warn!(segment = segment.number(), reason, "an index could not be rebuilt");
+        if let Err(error) = written {
+            tracing::warn!(segment = segment.number(), %error, "an index could not be rebuilt");
         }
     }
+}
+
+/// The next segment, as far as it is made.
+#[derive(Debug, Default)]
+struct NextSegment {
+    making: Option<Making>,
+    /// The length of the one that was handed over last.
+    prepared: Option<u64>,
+    pace: Pace,
+}
+
+/// What came of an attempt to make the next segment.
+#[derive(Debug)]
+enum Step {
+    Nothing,
+    /// It goes on after this time.
+    Rest(Duration),
+    Done,
+}
+
+/// Hands the next segment over, or says why it could not be made.
+fn give<S: SegmentSource>(source: &S, result: Result<Prepared, NotPrepared>) -> Step {
+    let step = if result.is_ok() { Step::Done } else { Step::Nothing };
+    if let Err(NotPrepared { error, .. }) = &result {
+        tracing::warn!(%error, "the next segment could not be made");
+    }
+    source.prepared(result);
+    step
 }
 
 /// Tells the source if the maintainer panics, so that nobody waits for ever.

@@ -11,6 +11,7 @@ mod lookup;
 mod maintainer;
 mod manifest;
 pub(crate) mod names;
+mod pacing;
 mod prepare;
 mod seal;
 mod sealed;

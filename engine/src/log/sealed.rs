@@ -14,6 +14,7 @@ use super::names;
 use crate::commit::TypeTable;
 use crate::disk::{Access, Disk, Mapping};
 use crate::error::{DamageReason, FileError, ReadError};
+use crate::format::FormatError;
 use crate::format::checksum::SegmentKey;
 use crate::format::definition::EventType;
 use crate::format::footer::SegmentContent;
@@ -73,15 +74,41 @@ impl SealedSegment {
         Ok(open)
     }
 
-    /// Opens the segment that was just sealed, and has it fetched into the page cache, which its writing
-    /// went past: the heads of its streams are what the next appends ask for, and its events what readers
-    /// a little behind the tail come to.
-    pub(super) fn warm(&self) {
+    /// Opens the segment that was just sealed, and has its index fetched into the page cache, which its
+    /// writing went past: the heads of its streams are what the next appends ask for. Where the device has
+    /// time for it (`all`), also the log: its events are what readers a little behind the tail come to.
+    pub(super) fn warm(&self, all: bool) {
         if let Ok(open) = self.open() {
-            for file in [open.index.file(), &open.log] {
-                file.prefetch(0, file.len());
+            open.index.file().prefetch(0, open.index.file().len());
+            if all {
+                open.log.prefetch(0, open.log.len());
             }
         }
+    }
+
+    /// Builds the index that has no file yet and writes it with `write`. Readers who come in the meantime
+    /// wait for it instead of building it too; those after have it from the file.
+    ///
+    /// # Errors
+    /// [`ReadError`], or what `write` reports.
+    pub(super) fn index_with(
+        &self,
+        write: impl FnOnce(&[u8]) -> io::Result<()>,
+    ) -> Result<(), ReadError> {
+        let open = {
+            let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(open) = self.open.load_full() {
+                open
+            } else {
+                let open = Arc::new(self.rebuild(self.map_log()?)?);
+                self.open.store(Some(Arc::clone(&open)));
+                open
+            }
+        };
+        let name = names::index(self.number());
+        write(open.index.file()).map_err(FileError::at("writing", &name))?;
+        self.open.store(None);
+        Ok(())
     }
 
     /// Does something with the open segment; where the index turns out to be damaged, it is rebuilt and
@@ -116,26 +143,38 @@ impl SealedSegment {
     ///
     /// # Errors
     /// [`ReadError::Damaged`].
+    #[expect(clippy::inline_always, reason = "passing a frame through memory stalls each reader")]
+    #[inline(always)]
     pub(crate) fn frame<'a>(
         &self,
         log: &'a [u8],
         offset: u64,
         position: u64,
     ) -> Result<Frame<'a>, ReadError> {
-        let damaged = |reason| self.damaged(offset, Some(position), reason);
-        let at = usize::try_from(offset).map_err(|_| damaged(DamageReason::Ends))?;
-        let bytes = record_at(log, at).map_err(|error| damaged(error.into()))?;
+        match self.checked_frame(log, offset) {
+            Ok(frame) if frame.position() == position => Ok(frame),
+            Ok(frame) => Err(self.damaged(
+                offset,
+                Some(position),
+                DamageReason::Misplaced { found: frame.position() },
+            )),
+            Err(error) => Err(self.damaged(offset, Some(position), error.into())),
+        }
+    }
+
+    /// The frame at `offset`, with its checksum and its structure checked.
+    #[expect(clippy::inline_always, reason = "as above")]
+    #[inline(always)]
+    fn checked_frame<'a>(&self, log: &'a [u8], offset: u64) -> Result<Frame<'a>, FormatError> {
+        let bytes = record_at(log, usize::try_from(offset).unwrap_or(usize::MAX))?;
         if !self.key.record_is_good(offset, bytes) {
-            return Err(damaged(crate::format::FormatError::Checksum.into()));
+            return Err(FormatError::Checksum);
         }
-        let frame = Frame::parse(bytes).map_err(|error| damaged(error.into()))?;
-        if frame.position() != position {
-            return Err(damaged(DamageReason::Misplaced { found: frame.position() }));
-        }
-        Ok(frame)
+        Frame::parse(bytes)
     }
 
     /// The error that says that this segment is damaged: one position of it, or all.
+    #[cold]
     pub(crate) fn damaged(
         &self,
         offset: u64,
@@ -152,7 +191,7 @@ impl SealedSegment {
         }
     }
 
-    pub(super) fn map_log(&self) -> Result<Mapping, ReadError> {
+    fn map_log(&self) -> Result<Mapping, ReadError> {
         let name = names::segment(self.number());
         let mapped = self.disk.open(&name, Access::Read).and_then(|file| file.map());
         let log = mapped.map_err(FileError::at("mapping", &name))?;

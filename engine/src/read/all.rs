@@ -122,50 +122,59 @@ impl ReaderAll {
                 if !self.wants(batch, first..=last) {
                     return Ok(());
                 }
+                let room = READ_BATCH_EVENTS - batch.len();
+                let wanted = to_u32(room).min(u32::try_from(self.read.limit).unwrap_or(u32::MAX));
+                let next = ordinal(self.next, first);
                 if self.backward {
-                    let end = ordinal(self.next, first) + 1;
-                    let start = end.saturating_sub(to_u32(READ_BATCH_EVENTS));
-                    let offsets = open.index.offsets(start..end)?;
+                    let start = (next + 1).saturating_sub(wanted);
+                    let start = start.max(ordinal(self.read.from.max(first), first));
+                    let offsets = open.index.offsets(start..next + 1)?;
                     self.fill_sealed(batch, sealed, open, offsets.rev())
                 } else {
-                    let range = ordinal(self.next, first)..ordinal(last, first) + 1;
-                    let upto = range.start.saturating_add(to_u32(READ_BATCH_EVENTS));
-                    let offsets = open.index.offsets(range.start..range.end.min(upto))?;
+                    let end = (ordinal(last, first) + 1).min(next.saturating_add(wanted));
+                    let offsets = open.index.offsets(next..end)?;
                     self.fill_sealed(batch, sealed, open, offsets)
                 }
             }),
         }
     }
 
-    /// Adds the events at these offsets, of which the first is that at `next`.
+    /// Adds the events at these offsets, all of which are wanted, and of which the first is that at
+    /// `next`, until the batch has enough bytes.
     fn fill_sealed(
         &mut self,
         batch: &mut Batch,
         sealed: &SealedSegment,
         open: &OpenSegment,
-        offsets: impl Iterator<Item = u32>,
+        offsets: impl ExactSizeIterator<Item = u32>,
     ) -> Result<(), IndexOrRead> {
-        let all = 1..=u64::MAX;
+        let log: &[u8] = &open.log;
+        let source = batch.source_sealed(open);
+        batch.reserve(offsets.len());
         for units in offsets {
-            self.prefetch(open, u64::from(units) * RECORD_ALIGN as u64, sealed.number());
-            if !self.wants(batch, all.clone()) {
+            let offset = u64::from(units) * RECORD_ALIGN as u64;
+            self.prefetch(open, offset, sealed.number());
+            let frame = sealed.frame(log, offset, self.next)?;
+            batch.push_sealed(source, sealed, open, offset, &frame)?;
+            self.advance();
+            if batch.is_full() {
                 break;
             }
-            let offset = u64::from(units) * RECORD_ALIGN as u64;
-            let frame = sealed.frame(&open.log, offset, self.next)?;
-            batch.push_sealed(sealed, open, offset, &frame)?;
-            self.advance();
         }
         Ok(())
     }
 
     /// Has what follows in the direction of the read fetched, a window ahead of it.
+    #[inline]
     fn prefetch(&mut self, open: &OpenSegment, offset: u64, segment: u64) {
         let window = offset / PREFETCH_BYTES;
-        if self.prefetched == Some((segment, window)) {
-            return;
+        if self.prefetched != Some((segment, window)) {
+            self.prefetch_window(open, segment, window);
         }
-        self.prefetched = Some((segment, window));
+    }
+
+    #[cold]
+    fn prefetch_window(&mut self, open: &OpenSegment, segment: u64, window: u64) {
         let fetch = |window: u64| {
             if let (Ok(start), Ok(bytes)) =
                 (usize::try_from(window * PREFETCH_BYTES), usize::try_from(PREFETCH_BYTES))
@@ -173,14 +182,16 @@ impl ReaderAll {
                 open.log.prefetch(start, bytes);
             }
         };
-        fetch(window);
-        if self.backward {
-            if let Some(before) = window.checked_sub(1) {
-                fetch(before);
-            }
-        } else {
-            fetch(window + 1);
+        let behind = if self.backward { window.checked_add(1) } else { window.checked_sub(1) };
+        let ahead = if self.backward { window.checked_sub(1) } else { window.checked_add(1) };
+        // Who comes from the window behind had this one fetched there.
+        if behind.is_none_or(|behind| self.prefetched != Some((segment, behind))) {
+            fetch(window);
         }
+        if let Some(ahead) = ahead {
+            fetch(ahead);
+        }
+        self.prefetched = Some((segment, window));
     }
 
     /// Whether the next event belongs into this batch, if it is in the range.
@@ -192,6 +203,7 @@ impl ReaderAll {
             && range.contains(&self.next)
     }
 
+    #[inline]
     fn advance(&mut self) {
         self.read.limit -= 1;
         // Position 0 is before all events, so that going back ends there.

@@ -5,16 +5,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::event::EventRef;
-use crate::commit::{Chunk, TypeTable};
+use crate::commit::{ChunkRef, TypeTable};
 use crate::disk::Mapping;
-use crate::format::definition::EventType;
 use crate::format::frame::Frame;
 
 /// Memory that holds frames of one segment.
 #[derive(Debug, Clone)]
 pub(super) enum Memory {
     /// A part of the tail's image.
-    Chunk(Arc<Chunk>),
+    Chunk(ChunkRef),
     /// A sealed segment.
     Mapped(Mapping),
 }
@@ -22,7 +21,7 @@ pub(super) enum Memory {
 /// [`Memory`] that is not shared yet: a batch counts a reference for each source, not for each event.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum MemoryRef<'a> {
-    Chunk(&'a Arc<Chunk>),
+    Chunk(&'a ChunkRef),
     Mapped(&'a Mapping),
 }
 
@@ -46,9 +45,10 @@ impl Source {
 }
 
 impl MemoryRef<'_> {
+    #[inline]
     fn is(self, memory: &Memory) -> bool {
         match (self, memory) {
-            (Self::Chunk(one), Memory::Chunk(other)) => Arc::ptr_eq(one, other),
+            (Self::Chunk(one), Memory::Chunk(other)) => ChunkRef::ptr_eq(one, other),
             (Self::Mapped(one), Memory::Mapped(other)) => {
                 std::ptr::eq(one.as_ptr(), other.as_ptr())
             }
@@ -58,7 +58,7 @@ impl MemoryRef<'_> {
 
     fn own(self) -> Memory {
         match self {
-            Self::Chunk(chunk) => Memory::Chunk(Arc::clone(chunk)),
+            Self::Chunk(chunk) => Memory::Chunk(ChunkRef::clone(chunk)),
             Self::Mapped(map) => Memory::Mapped(map.clone()),
         }
     }
@@ -102,40 +102,50 @@ pub struct Batch {
 
 impl Batch {
     /// How many events it has; never 0 for one that a reader has returned.
+    #[inline]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Whether it has no events.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// The event at this place in the batch.
+    #[inline]
     pub fn get(&self, index: usize) -> Option<EventRef<'_>> {
         let entry = self.entries.get(index)?;
-        EventRef::at(self.sources.get(entry.source as usize)?, *entry)
+        EventRef::at(self.sources.get(entry.source as usize)?, entry)
     }
 
     /// The events, in the order in which they were read.
+    #[inline]
     pub fn iter(&self) -> BatchIter<'_> {
         BatchIter { batch: self, range: 0..self.len() }
     }
 
-    /// Adds a frame that was checked, of a defined type.
-    pub(super) fn push(
-        &mut self,
-        memory: MemoryRef<'_>,
-        types: &Arc<TypeTable>,
-        offset: u64,
-        frame: &Frame<'_>,
-    ) {
+    /// Makes room for so many events more.
+    pub(super) fn reserve(&mut self, events: usize) {
+        self.entries.reserve(events);
+    }
+
+    /// The number of this memory among what the events are in, where it is the last of it.
+    #[inline]
+    pub(super) fn source(&mut self, memory: MemoryRef<'_>, types: &Arc<TypeTable>) -> u32 {
         if !self.sources.last().is_some_and(|source| memory.is(&source.memory)) {
             self.sources.push(Source { memory: memory.own(), types: Arc::clone(types) });
         }
+        to_u32(self.sources.len() - 1)
+    }
+
+    /// Adds a frame that was checked, of a defined type, in the memory of this number.
+    #[inline]
+    pub(super) fn push(&mut self, source: u32, offset: u64, frame: &Frame<'_>) {
         let bytes = frame.bytes().len();
         self.entries.push(Entry {
-            source: to_u32(self.sources.len() - 1),
+            source,
             payload_at: frame.payload_at(),
             offset,
             bytes: to_u32(bytes),
@@ -146,6 +156,7 @@ impl Batch {
 }
 
 /// A number that has a limit far below 2³².
+#[inline]
 fn to_u32(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
@@ -160,6 +171,7 @@ impl<'a> IntoIterator for &'a Batch {
     type Item = EventRef<'a>;
     type IntoIter = BatchIter<'a>;
 
+    #[inline]
     fn into_iter(self) -> BatchIter<'a> {
         self.iter()
     }
@@ -175,16 +187,19 @@ pub struct BatchIter<'a> {
 impl<'a> Iterator for BatchIter<'a> {
     type Item = EventRef<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<EventRef<'a>> {
         self.batch.get(self.range.next()?)
     }
 
+    #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.range.size_hint()
     }
 }
 
 impl DoubleEndedIterator for BatchIter<'_> {
+    #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
         self.batch.get(self.range.next_back()?)
     }
@@ -195,9 +210,9 @@ impl ExactSizeIterator for BatchIter<'_> {}
 impl<'a> EventRef<'a> {
     /// The event that an entry of a batch stands for. It was found whole, and of a defined type, when
     /// the entry was made.
-    pub(super) fn at(source: &'a Source, entry: Entry) -> Option<Self> {
+    #[inline]
+    pub(super) fn at(source: &'a Source, entry: &'a Entry) -> Option<Self> {
         let bytes = source.bytes(entry.offset..entry.offset + u64::from(entry.bytes))?;
-        let event_type: &EventType = source.types.get(entry.type_ref)?;
-        Some(Self { frame: Frame::checked(bytes, entry.payload_at), event_type, source, entry })
+        Some(Self { frame: Frame::checked(bytes, entry.payload_at), source, entry })
     }
 }

@@ -5,60 +5,70 @@ use std::fmt;
 use super::batch::{Entry, Source};
 use crate::event::{EventId, PayloadKind, Position, Timestamp};
 use crate::format::constants::RECORD_JSON;
-use crate::format::definition::EventType;
 use crate::format::frame::{Frame, TagsIter};
 
 /// A stored event, borrowed from its [`Batch`](super::Batch). Copying it copies a few words.
 #[derive(Clone, Copy)]
 pub struct EventRef<'a> {
     pub(super) frame: Frame<'a>,
-    pub(super) event_type: &'a EventType,
     pub(super) source: &'a Source,
-    pub(super) entry: Entry,
+    pub(super) entry: &'a Entry,
 }
 
 impl<'a> EventRef<'a> {
     /// Where it stands in the whole log.
+    #[inline]
     pub fn position(&self) -> Position {
         Position(self.frame.position())
     }
 
     /// Its stream.
+    #[inline]
     pub fn stream(&self) -> &'a str {
         self.frame.stream()
     }
 
     /// Where it stands in its stream; the first event has version 0.
+    #[inline]
     pub fn version(&self) -> u64 {
         self.frame.version()
     }
 
     /// Its id.
+    #[inline]
     pub fn id(&self) -> EventId {
         EventId(self.frame.id())
     }
 
     /// Its type.
+    #[inline]
     pub fn event_type(&self) -> &'a str {
-        &self.event_type.name
+        let Some(event_type) = self.source.types.get(self.entry.type_ref) else {
+            unreachable!("the type is defined: it was when the event was read")
+        };
+        &event_type.name
     }
 
     /// When the store recorded it, by its own clock: never before the event at the position before.
+    #[inline]
     pub fn recorded_at(&self) -> Timestamp {
         Timestamp(self.frame.recorded_at())
     }
 
     /// When it happened, where the caller said so.
+    #[inline]
     pub fn occurred_at(&self) -> Option<Timestamp> {
         self.frame.occurred_at().map(Timestamp)
     }
 
     /// How its payload is to be understood.
+    #[inline]
     pub fn payload_kind(&self) -> PayloadKind {
         if self.frame.kind() == RECORD_JSON { PayloadKind::Json } else { PayloadKind::Bytes }
     }
 
     /// Its payload, exactly as it was appended. Begins at a multiple of 16 bytes in its file.
+    #[inline]
     pub fn payload(&self) -> &'a [u8] {
         self.frame.payload()
     }
@@ -67,33 +77,39 @@ impl<'a> EventRef<'a> {
     ///
     /// # Errors
     /// What `serde_json` says, where the payload is no JSON, or not of this type.
+    #[inline]
     pub fn json<T: serde::Deserialize<'a>>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_slice(self.payload())
     }
 
     /// Its tags, in the order in which they were given.
+    #[inline]
     pub fn tags(&self) -> TagsIter<'a> {
         self.frame.tags()
     }
 
     /// The id of what it belongs to.
+    #[inline]
     pub fn correlation(&self) -> Option<EventId> {
         self.frame.correlation().map(EventId)
     }
 
     /// The id of the event that caused it.
+    #[inline]
     pub fn causation(&self) -> Option<EventId> {
         self.frame.causation().map(EventId)
     }
 
     /// Its metadata; empty where it has none.
+    #[inline]
     pub fn metadata(&self) -> &'a [u8] {
         self.frame.metadata()
     }
 
     /// An owner of this event, for another thread or a later time.
+    #[inline]
     pub fn to_view(&self) -> EventView {
-        EventView { source: self.source.clone(), entry: self.entry }
+        EventView { source: self.source.clone(), entry: *self.entry }
     }
 }
 
@@ -121,8 +137,9 @@ pub struct EventView {
 
 impl EventView {
     /// The event.
+    #[inline]
     pub fn event(&self) -> EventRef<'_> {
-        let Some(event) = EventRef::at(&self.source, self.entry) else {
+        let Some(event) = EventRef::at(&self.source, &self.entry) else {
             unreachable!("the memory holds the event: it did when the view was made")
         };
         event

@@ -11,26 +11,35 @@ use crate::log::{OpenSegment, SealedSegment};
 
 impl Batch {
     /// Whether a reader ends the batch here.
+    #[inline]
     pub(super) fn is_full(&self) -> bool {
         self.entries.len() >= READ_BATCH_EVENTS || self.bytes >= READ_BATCH_BYTES
     }
 
-    /// Adds an event of a sealed segment whose frame was checked.
+    /// The number of a sealed segment among what the batch's events are in.
+    pub(super) fn source_sealed(&mut self, open: &OpenSegment) -> u32 {
+        self.source(MemoryRef::Mapped(&open.log), &open.types)
+    }
+
+    /// Adds an event of a sealed segment, which is `source`, whose frame was checked.
     ///
     /// # Errors
     /// [`ReadError::Damaged`], where its type is not defined.
+    #[inline]
     pub(super) fn push_sealed(
         &mut self,
+        source: u32,
         sealed: &SealedSegment,
         open: &OpenSegment,
         offset: u64,
         frame: &Frame<'_>,
     ) -> Result<(), ReadError> {
-        if open.types.get(frame.type_ref()).is_none() {
+        // The types of a segment are dense from 0.
+        if frame.type_ref() >= open.types.len() {
             let position = Some(frame.position());
             return Err(sealed.damaged(offset, position, DamageReason::UndefinedType));
         }
-        self.push(MemoryRef::Mapped(&open.log), &open.types, offset, frame);
+        self.push(source, offset, frame);
         Ok(())
     }
 
@@ -55,7 +64,8 @@ impl Batch {
         let chunk = live.chunk_at(offset).ok_or_else(|| damaged(FormatError::Short))?;
         let known = chunk.published(offset..chunk.published_end()).unwrap_or_default();
         let frame = record_at(known, 0).and_then(Frame::parse).map_err(damaged)?;
-        self.push(MemoryRef::Chunk(chunk), &live.types, offset, &frame);
+        let source = self.source(MemoryRef::Chunk(chunk), &live.types);
+        self.push(source, offset, &frame);
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use super::batch::Batch;
 use crate::error::{DamageReason, ReadError};
 use crate::event::{InvalidName, check_stream};
 use crate::index::{IndexDamage, Term, TermHash};
-use crate::limits::RECORD_ALIGN;
+use crate::limits::{READ_BATCH_EVENTS, RECORD_ALIGN};
 use crate::log::{Catalog, CatalogSegment, IndexOrRead, OpenSegment, SealedSegment};
 
 /// A read of one stream, to be narrowed and begun.
@@ -164,34 +164,69 @@ impl ReaderStream {
         sealed: &SealedSegment,
         open: &OpenSegment,
     ) -> Result<(), IndexOrRead> {
-        let stream = self.read.stream.clone();
-        let Some(postings) = sealed.stream_postings(open, self.read.hash, &stream)? else {
+        let Some(postings) = sealed.stream_postings(open, self.read.hash, &self.read.stream)?
+        else {
             return Ok(());
         };
         let Some(posting) = self.begin(postings.first_version(), postings.len()) else {
             return Ok(());
         };
         let posting = posting.map_err(|Gap| sealed.damaged(0, None, DamageReason::Versions))?;
-        let push = |batch: &mut Batch, ordinal: Result<u32, IndexDamage>, version| {
-            let ordinal = ordinal?;
-            let Some(units) = open.index.offset(ordinal)? else {
-                return Err(sealed.damaged(0, None, DamageReason::Content).into());
-            };
-            let position = sealed.content.first_position + u64::from(ordinal);
-            let offset = u64::from(units) * RECORD_ALIGN as u64;
-            let frame = sealed.frame(&open.log, offset, position)?;
-            if frame.version() != version || frame.stream_bytes() != stream.as_bytes() {
-                let reason = DamageReason::Versions;
-                return Err(sealed.damaged(offset, Some(position), reason).into());
-            }
-            batch.push_sealed(sealed, open, offset, &frame)?;
-            Ok(())
-        };
         if self.backward {
-            self.take(batch, postings.backward(posting), push)
+            self.take_sealed(batch, sealed, open, postings.backward(posting))
         } else {
-            self.take(batch, postings.forward(posting), push)
+            self.take_sealed(batch, sealed, open, postings.forward(posting))
         }
+    }
+
+    /// As [`ReaderStream::take`], of a sealed segment: a few events at a time are located and fetched
+    /// into the processor's cache, and then checked one by one.
+    fn take_sealed(
+        &mut self,
+        batch: &mut Batch,
+        sealed: &SealedSegment,
+        open: &OpenSegment,
+        mut postings: impl Iterator<Item = Result<u32, IndexDamage>>,
+    ) -> Result<(), IndexOrRead> {
+        let log: &[u8] = &open.log;
+        let mut located = [Located::default(); LOCATED_AT_ONCE];
+        while !batch.is_full() && self.read.limit > 0 {
+            let room = (READ_BATCH_EVENTS - batch.len()).min(LOCATED_AT_ONCE);
+            let wanted = usize::try_from(self.read.limit).map_or(room, |limit| room.min(limit));
+            let mut count = 0;
+            for (place, ordinal) in located.iter_mut().zip(postings.by_ref().take(wanted)) {
+                place.ordinal = ordinal?;
+                count += 1;
+            }
+            let located = &mut located[..count];
+            if located.is_empty() {
+                break;
+            }
+            for place in &mut *located {
+                let Some(units) = open.index.offset(place.ordinal)? else {
+                    return Err(sealed.damaged(0, None, DamageReason::Content).into());
+                };
+                place.offset = u64::from(units) * RECORD_ALIGN as u64;
+            }
+            fetch(log, located);
+            let source = batch.source_sealed(open);
+            for place in &*located {
+                let Some(version) = self.next else { break };
+                if batch.is_full() {
+                    break;
+                }
+                let position = sealed.content.first_position + u64::from(place.ordinal);
+                let frame = sealed.frame(log, place.offset, position)?;
+                if frame.version() != version || frame.stream_bytes() != self.read.stream.as_bytes()
+                {
+                    let reason = DamageReason::Versions;
+                    return Err(sealed.damaged(place.offset, Some(position), reason).into());
+                }
+                batch.push_sealed(source, sealed, open, place.offset, &frame)?;
+                self.advance(version);
+            }
+        }
+        Ok(())
     }
 
     /// Which posting of a segment to begin with, where that has `count` of them, of versions from
@@ -224,11 +259,49 @@ impl ReaderStream {
                 break;
             }
             push(batch, posting, version)?;
-            self.read.limit -= 1;
-            self.next = if self.backward { version.checked_sub(1) } else { Some(version + 1) };
+            self.advance(version);
         }
         Ok(())
     }
+
+    /// Goes on behind the version that was added.
+    fn advance(&mut self, version: u64) {
+        self.read.limit -= 1;
+        self.next = if self.backward { version.checked_sub(1) } else { Some(version + 1) };
+    }
+}
+
+/// How many events of a sealed segment are located before the first of them is checked.
+const LOCATED_AT_ONCE: usize = 32;
+
+/// An event of a sealed segment, and where its frame should begin.
+#[derive(Debug, Clone, Copy, Default)]
+struct Located {
+    ordinal: u32,
+    offset: u64,
+}
+
+/// Has frames that lie scattered fetched into the processor's cache, whose misses overlap here: checking a
+/// frame takes so long that the next one's would begin only behind it. What is read is not looked at.
+fn fetch(log: &[u8], located: &[Located]) {
+    const LINE_BYTES: usize = 64;
+    /// Of a longer frame, the processor sees by itself what comes next.
+    const FETCHED_MAX: usize = 1024;
+    let mut lengths = [0; LOCATED_AT_ONCE];
+    for (length, place) in lengths.iter_mut().zip(located) {
+        let start = usize::try_from(place.offset).unwrap_or(usize::MAX);
+        if let Some(field) = log.get(start..).and_then(|rest| rest.first_chunk()) {
+            *length = u32::from_le_bytes(*field) as usize;
+        }
+    }
+    let mut any = 0;
+    for (length, place) in lengths.iter().zip(located) {
+        let start = usize::try_from(place.offset).unwrap_or(usize::MAX);
+        let rest = log.get(start..).unwrap_or_default();
+        let lines = rest[..rest.len().min(*length).min(FETCHED_MAX)].iter().step_by(LINE_BYTES);
+        any = lines.fold(any, |any, byte| any | byte);
+    }
+    std::hint::black_box(any);
 }
 
 /// Whether everything that will ever be in a segment could be seen: it takes no more claims, and what it
@@ -245,3 +318,53 @@ fn is_passed(catalog: &Catalog, index: usize, watermark: u64) -> bool {
 
 /// A version that must be in a segment that was passed, and is not.
 struct Gap;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::disk::MemoryDisk;
+    use crate::{Expect, NewEvent, Store};
+
+    #[test]
+    fn frames_that_cannot_be_there_are_not_fetched() {
+        let log = [0xff; 100];
+        let offsets = [0, 90, 97, 100, 101, u64::MAX - 1, u64::MAX];
+        fetch(&log, &offsets.map(|offset| Located { ordinal: 0, offset }));
+        fetch(&[], &[Located::default()]);
+    }
+
+    #[test]
+    fn a_stream_is_whole_however_many_of_its_events_a_sealed_segment_has() {
+        let at_once = LOCATED_AT_ONCE as u64;
+        for events in [1, at_once - 1, at_once, at_once + 1, 2 * at_once, 700] {
+            let disk = Arc::new(MemoryDisk::new());
+            let store = Store::options().segment_bytes(1 << 20).open_on(disk).unwrap();
+            for number in 0..events {
+                let event = NewEvent::bytes("counted", number.to_le_bytes().to_vec());
+                store.append("a", Expect::Any, [event]).wait().unwrap();
+            }
+            // What fills the segment, so that it is sealed.
+            let filler = NewEvent::bytes("filler", vec![1; 16 << 10]);
+            let first = || store.read_stream("a").reads.catalogs.load().segments.first().cloned();
+            while !matches!(first(), Some(CatalogSegment::Sealed(_))) {
+                store.append("b", Expect::Any, [&filler]).wait().unwrap();
+            }
+            let versions = |mut reader: ReaderStream| {
+                let mut versions = Vec::new();
+                while let Some(batch) = reader.next_batch().unwrap() {
+                    versions.extend(batch.iter().map(|event| event.version()));
+                }
+                versions
+            };
+            let stream = || store.read_stream("a");
+            let all: Vec<_> = (0..events).collect();
+            assert_eq!(versions(stream().forward()), all);
+            assert!(versions(stream().backward()).into_iter().rev().eq(0..events));
+            let limit = at_once + 3;
+            assert_eq!(versions(stream().limit(limit).forward()).len() as u64, limit.min(events));
+            assert_eq!(versions(stream().from(events / 2).forward()), all[all.len() / 2..]);
+        }
+    }
+}

@@ -96,6 +96,8 @@ struct Begin {
     live: Arc<LiveSegment>,
     writer: LiveWriter,
     next_offset: u64,
+    /// Up to where zeroes were written, as far as is known.
+    zeroed_end: u64,
     /// The last, partial block of what is valid there, with zeroes behind.
     tail_block: AlignedBuf,
     witness_counter: u64,
@@ -113,7 +115,8 @@ impl Begin {
         tail_block[..length].copy_from_slice(bytes);
         let witness_counter = segment.witness.map_or(0, |witness| witness.counter);
         let (live, writer) = segment.take_live().expect("it was read when the store was inspected");
-        Ok(Self { live, writer, next_offset, tail_block, witness_counter })
+        let zeroed_end = live.file_bytes;
+        Ok(Self { live, writer, next_offset, zeroed_end, tail_block, witness_counter })
     }
 }
 
@@ -188,6 +191,8 @@ impl<'a> Plan<'a> {
             key: segment.key,
             file: segment.file,
             file_bytes: segment.entry.file_bytes,
+            // Not known; where it was not zeroed, writing there only takes longer.
+            zeroed_end: segment.entry.file_bytes,
         });
         let last = if self.continues { segments.pop() } else { None };
         let mut unsealed = Vec::new();
@@ -206,6 +211,7 @@ impl<'a> Plan<'a> {
                 live: Arc::clone(&live),
                 writer: begin.writer,
                 next_offset: begin.next_offset,
+                zeroed_end: begin.zeroed_end,
                 unsealed,
                 spare: unused.next(),
                 next_position: end.next_position,
@@ -243,7 +249,7 @@ impl<'a> Plan<'a> {
             let bytes = self.options.next_segment_bytes(before, 0);
             prepare(self.disk, &mut self.manifest, bytes)?
         };
-        let Prepared { key, file, file_bytes } = prepared;
+        let Prepared { key, file, file_bytes, zeroed_end } = prepared;
         let start = LiveStart {
             first_position: end.next_position,
             first_sequence: end.next_sequence,
@@ -252,7 +258,8 @@ impl<'a> Plan<'a> {
         };
         let (live, writer) = LiveSegment::new(key, file, file_bytes, &start);
         let tail_block = memory_for_block()?;
-        Ok(Begin { live, writer, next_offset: SEGMENT_HEAD_BYTES, tail_block, witness_counter: 0 })
+        let next_offset = SEGMENT_HEAD_BYTES;
+        Ok(Begin { live, writer, next_offset, zeroed_end, tail_block, witness_counter: 0 })
     }
 
     /// Copies what is cut off to files of their own.

@@ -2,23 +2,20 @@
 
 use std::io;
 
+use super::ahead::{Ahead, Use};
 use super::cases::HeaderBehind;
 use super::tail::{LogEnd, Tail, TailSegment};
 use crate::format::align_down;
 use crate::format::batch::BatchHeader;
 use crate::format::bytes::is_zero;
+use crate::format::checksum::SegmentKey;
 use crate::format::constants::{BATCH_HEADER_BYTES, BATCH_MAGIC, FOOTER_MAGIC};
 use crate::format::footer;
-use crate::limits::{
-    APPEND_BYTES_MAX, BLOCK, BLOCK_BYTES, IN_FLIGHT_BATCHES_MAX, RECORD_ALIGN, SECTOR_BYTES,
-};
+use crate::limits::{APPEND_BYTES_MAX, BLOCK, IN_FLIGHT_BATCHES_MAX, RECORD_ALIGN, SECTOR_BYTES};
 
 /// How far behind P writes in flight can reach within its segment.
 const REACH_BYTES: u64 =
     IN_FLIGHT_BATCHES_MAX as u64 * (APPEND_BYTES_MAX + BATCH_HEADER_BYTES as u64 + BLOCK);
-
-/// How much is looked at in one piece.
-const PIECE_BYTES: u64 = 1 << 20;
 
 /// A promise that something was durable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,7 +54,7 @@ impl Behind {
 ///
 /// # Errors
 /// The operating system's.
-pub(crate) fn examine(tail: &mut Tail) -> io::Result<Behind> {
+pub(crate) fn examine(tail: &mut Tail, ahead: &mut Ahead) -> io::Result<Behind> {
     let mut behind = Behind::default();
     let (end, stop) = (tail.end, tail.stop);
     for segment in &tail.segments {
@@ -69,7 +66,7 @@ pub(crate) fn examine(tail: &mut Tail) -> io::Result<Behind> {
     }
     for (index, segment) in tail.segments.iter_mut().enumerate().skip(stop) {
         let from = segment.next_offset;
-        let seen = look(segment, from, &mut behind)?;
+        let seen = look(segment, ahead, from, &mut behind)?;
         behind.used_ends.push(seen.used_end);
         if seen.used_end == 0 {
             continue;
@@ -77,8 +74,14 @@ pub(crate) fn examine(tail: &mut Tail) -> io::Result<Behind> {
         if index == stop && seen.used_end > from + REACH_BYTES {
             behind.out_of_reach = true;
         }
-        // The batch at P; and in a later segment, the one with which it would begin.
-        behind.damaged.push(has_sector_of_before(segment, from, &end)?);
+        // The batch at P; and in a later segment the one with which it begins, unless that is one behind
+        // P whose header is whole: it is looked at with the others.
+        let begins = seen.headers.first().filter(|header| header.offset == from);
+        let is_behind =
+            index > stop && begins.is_some_and(|begins| begins.sequence > end.next_sequence);
+        if !is_behind {
+            behind.damaged.push(has_sector_of_before(segment, from, &end)?);
+        }
         for header in seen.headers {
             if header.offset == from && follows(segment, &header, &end)? {
                 // The batch at P itself, whose content is damaged.
@@ -96,7 +99,7 @@ pub(crate) fn examine(tail: &mut Tail) -> io::Result<Behind> {
                 window: header.window,
                 durable_sequence: header.durable_sequence,
             });
-            if header.offset != from && !content_is_good(segment, &header)? {
+            if (header.offset != from || is_behind) && !content_is_good(segment, &header)? {
                 behind.damaged.push(content_has_sector_of_before(segment, &header)?);
             }
         }
@@ -110,45 +113,70 @@ struct Seen {
 }
 
 /// Finds the headers and footers in a segment from `from` on, and where it ends to be used.
-fn look(segment: &mut TailSegment, from: u64, behind: &mut Behind) -> io::Result<Seen> {
+fn look(
+    segment: &mut TailSegment,
+    ahead: &mut Ahead,
+    from: u64,
+    behind: &mut Behind,
+) -> io::Result<Seen> {
     let mut seen = Seen { headers: Vec::new(), used_end: 0 };
     let key = segment.key.clone();
-    let mut piece = from;
-    while piece < segment.reader.len() {
-        let next = align_down(piece + PIECE_BYTES, BLOCK);
-        // A header may begin at the end of this piece and end in the next.
-        let length = usize::try_from(next - piece).unwrap_or(BLOCK_BYTES) + BATCH_HEADER_BYTES;
-        let bytes = segment.reader.bytes(piece, length)?;
-        let mut at = 0;
-        while at < bytes.len().min(length - BATCH_HEADER_BYTES) {
-            let offset = piece + at as u64;
-            // To the end of this sector: P may stand inside one.
-            let left = SECTOR_BYTES - usize::try_from(offset % SECTOR_BYTES as u64).unwrap_or(0);
-            let sector = &bytes[at..bytes.len().min(at + left)];
-            if !is_zero(sector) {
-                seen.used_end = offset + used(sector);
-                for place in (0..sector.len()).step_by(RECORD_ALIGN) {
-                    if sector[place..].starts_with(&BATCH_MAGIC)
-                        && let Ok(header) =
-                            BatchHeader::parse(&key, offset + place as u64, &bytes[at + place..])
-                    {
-                        seen.headers.push(header);
-                    }
-                }
-                if sector.starts_with(&FOOTER_MAGIC)
-                    && let Ok(content) = footer::parse(&key, offset, &bytes[at..])
-                {
-                    let last = content.next_sequence().saturating_sub(1);
-                    behind.promised(last, content.next_position().saturating_sub(1), || {
-                        format!("the footer of segment {} says so", key.identity.segment)
-                    });
-                }
-            }
-            at += left;
+    let mut offset = from;
+    while let Some(piece) = segment.reader.piece(ahead, offset, Use::Look)? {
+        let bytes = piece.from(offset);
+        let next = offset + bytes.len() as u64;
+        // Headers that begin at the end of this piece and end in the next.
+        let mut split = Vec::new();
+        if !piece.zero {
+            look_at(&key, bytes, offset, &mut seen, &mut split, behind);
         }
-        piece = next;
+        for place in split {
+            let bytes = segment.reader.bytes(place, BATCH_HEADER_BYTES)?;
+            seen.headers.extend(BatchHeader::parse(&key, place, bytes));
+        }
+        offset = next;
     }
     Ok(seen)
+}
+
+/// Looks at some bytes of a segment, sector by sector.
+fn look_at(
+    key: &SegmentKey,
+    bytes: &[u8],
+    from: u64,
+    seen: &mut Seen,
+    split: &mut Vec<u64>,
+    behind: &mut Behind,
+) {
+    let mut at = 0;
+    while at < bytes.len() {
+        let offset = from + at as u64;
+        // To the end of this sector: P may stand inside one.
+        let left = SECTOR_BYTES - usize::try_from(offset % SECTOR_BYTES as u64).unwrap_or(0);
+        let sector = &bytes[at..bytes.len().min(at + left)];
+        if !is_zero(sector) {
+            seen.used_end = offset + used(sector);
+            for place in (0..sector.len()).step_by(RECORD_ALIGN) {
+                if !sector[place..].starts_with(&BATCH_MAGIC) {
+                    continue;
+                }
+                let (header, stands_at) = (&bytes[at + place..], offset + place as u64);
+                if header.len() < BATCH_HEADER_BYTES {
+                    split.push(stands_at);
+                }
+                seen.headers.extend(BatchHeader::parse(key, stands_at, header));
+            }
+            if sector.starts_with(&FOOTER_MAGIC)
+                && let Ok(content) = footer::parse(key, offset, &bytes[at..])
+            {
+                let last = content.next_sequence().saturating_sub(1);
+                behind.promised(last, content.next_position().saturating_sub(1), || {
+                    format!("the footer of segment {} says so", key.identity.segment)
+                });
+            }
+        }
+        at += left;
+    }
 }
 
 /// Where the last byte that is not zero ends.

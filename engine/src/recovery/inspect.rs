@@ -1,9 +1,11 @@
 //! Gathering what is known of a store before it is opened. Changes nothing but what is volatile: files
 //! are synced first, so that nothing is believed that only the page cache has.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::ahead::Ahead;
 use super::behind::{Behind, examine};
 use super::cases::{Case, Facts, decide};
 use super::report::Refusal;
@@ -29,7 +31,7 @@ pub(crate) struct Found {
     /// What stands behind the end; nothing was looked at where the end was recorded.
     pub behind: Behind,
     pub leftover: Vec<Leftover>,
-    pub indexes: Vec<u64>,
+    pub indexes: BTreeSet<u64>,
     /// Sealed segments whose files were not cut to their length yet, with that length.
     pub overlong: Vec<(u64, u64)>,
 }
@@ -81,7 +83,8 @@ pub(crate) fn inspect(
             recorded_last: content.recorded_last,
         },
     );
-    let mut tail = read(tail, &manifest, start)?;
+    let mut ahead = Ahead::default();
+    let mut tail = read(tail, &manifest, start, &mut ahead)?;
     if access == Access::Read {
         // A writer beside us may have written what was read a moment ago: it is shown once it is durable.
         for segment in &tail.segments {
@@ -91,34 +94,36 @@ pub(crate) fn inspect(
     let next = tail.end.next_position;
     let (case, behind) = match judgement {
         Judgement::Passed(position) if next > position => (Case::InUse, Behind::default()),
-        Judgement::Strict | Judgement::Passed(_) => judge(&mut tail, manifest.strict)?,
-        Judgement::Salvage => match judge(&mut tail, manifest.strict) {
+        Judgement::Strict | Judgement::Passed(_) => judge(&mut tail, manifest.strict, &mut ahead)?,
+        Judgement::Salvage => match judge(&mut tail, manifest.strict, &mut ahead) {
             Err(OpenError::Refused(_)) => (Case::Salvaged, Behind::default()),
             judged => judged?,
         },
-        Judgement::GiveUpFrom(position) => match judge(&mut tail, manifest.strict) {
+        Judgement::GiveUpFrom(position) => match judge(&mut tail, manifest.strict, &mut ahead) {
             Err(OpenError::Refused(_)) if next == position => {
                 // What is given up is kept aside, so it is looked at in any case.
-                let behind = look_behind(&mut tail)?;
+                let behind = look_behind(&mut tail, &mut ahead)?;
                 (Case::GivenUp, behind)
             }
             judged => judged?,
         },
     };
+    tail.segments.iter_mut().for_each(|segment| segment.reader.rest());
     Ok(Some(Found { manifest, sealed, tail, case, behind, leftover, indexes, overlong }))
 }
 
-fn look_behind(tail: &mut Tail) -> Result<Behind, OpenError> {
+fn look_behind(tail: &mut Tail, ahead: &mut Ahead) -> Result<Behind, OpenError> {
     if tail.stop >= tail.segments.len() {
         return Ok(Behind::default());
     }
-    Ok(examine(tail).map_err(FileError::at("reading", "the tail"))?)
+    Ok(examine(tail, ahead).map_err(FileError::at("reading", "the tail"))?)
 }
 
 /// Judges how the tail ends by the decision table.
-fn judge(tail: &mut Tail, strict: bool) -> Result<(Case, Behind), OpenError> {
+fn judge(tail: &mut Tail, strict: bool, ahead: &mut Ahead) -> Result<(Case, Behind), OpenError> {
     // Nothing that stands behind a recorded end is looked at.
-    let behind = if tail.recorded.is_some() { Behind::default() } else { look_behind(tail)? };
+    let behind =
+        if tail.recorded.is_some() { Behind::default() } else { look_behind(tail, ahead)? };
     let facts = Facts {
         at_recorded_end: tail.recorded.map(|(reached, _)| reached),
         next_sequence: tail.end.next_sequence,

@@ -1,9 +1,10 @@
 //! What to believe after a crash.
 //!
 //! `inspect` gathers facts and changes nothing; `cases` decides over the facts, purely; `apply` makes
-//! the decision durable before anything is written behind it. Called when a store is opened. Calls
-//! `format`, `disk`, `log` and `commit`'s loader.
+//! the decision durable before anything is written behind it. `ahead` reads large files before their bytes
+//! are asked for. Called when a store is opened. Calls `format`, `disk`, `log` and `commit`'s loader.
 
+mod ahead;
 mod apply;
 mod behind;
 mod cases;

@@ -1,6 +1,6 @@
 //! Whether the files are those that the manifest names: before any batch is looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::cases::Case;
@@ -43,7 +43,7 @@ pub(crate) struct Structure {
     /// Segments behind the last named one that were being made when the store was last used.
     pub leftover: Vec<Leftover>,
     /// The numbers of the index files.
-    pub indexes: Vec<u64>,
+    pub indexes: BTreeSet<u64>,
     /// Sealed segments whose files were not cut to their length yet, with that length.
     pub overlong: Vec<(u64, u64)>,
 }
@@ -73,6 +73,7 @@ pub(crate) fn check(disk: &dyn Disk, access: Access) -> Result<Structure, OpenEr
     };
 
     let (mut sealed, mut tail, mut overlong) = (Vec::new(), Vec::new(), Vec::new());
+    let mut headers = sealed_headers(disk, &manifest.segments, &files).into_iter();
     for entry in &manifest.segments {
         let refuse = |case, offset| refusal(case, entry.number, offset);
         let Some(bytes) = files.get(&entry.number) else {
@@ -84,19 +85,25 @@ pub(crate) fn check(disk: &dyn Disk, access: Access) -> Result<Structure, OpenEr
             SegmentState::Sealed(_) => Access::Read,
             SegmentState::Prepared | SegmentState::Cut(_) => access,
         };
-        let (file, header) = open(disk, entry.number, access)?;
+        let (file, header) = if let Some(header) = headers.next().flatten() {
+            (None, header?)
+        } else {
+            let (file, header) = open(disk, entry.number, access)?;
+            (Some(file), header)
+        };
         match header {
             Ok(header) if header.identity == identity => {}
             Ok(_) => return Err(refuse(Case::SegmentForeign, Some(0))),
             Err(error) => return Err(refuse(Case::SegmentHeaderDamaged(error), Some(0))),
         }
         let key = SegmentKey::new(identity);
-        let short = match entry.state {
-            SegmentState::Sealed(_) => *bytes < entry.file_bytes,
-            SegmentState::Prepared | SegmentState::Cut(_) => {
-                *bytes < entry.file_bytes && !ends_with_footer(&key, &*file, *bytes)?
-            }
-        };
+        let short = *bytes < entry.file_bytes
+            && match &file {
+                Some(file) if !matches!(entry.state, SegmentState::Sealed(_)) => {
+                    !ends_with_footer(&key, &**file, *bytes)?
+                }
+                _ => true,
+            };
         if short {
             return Err(refuse(Case::SegmentShort, Some(*bytes)));
         }
@@ -109,6 +116,7 @@ pub(crate) fn check(disk: &dyn Disk, access: Access) -> Result<Structure, OpenEr
             }
             SegmentState::Prepared | SegmentState::Cut(_) => {
                 let entry = SegmentEntry { file_bytes: entry.file_bytes.min(*bytes), ..*entry };
+                let file = file.expect("only of sealed segments the header alone is kept");
                 tail.push(TailFile { entry, listed: true, key, file });
             }
         }
@@ -172,7 +180,50 @@ fn ends_with_footer(key: &SegmentKey, file: &dyn DiskFile, bytes: u64) -> Result
     Ok(read().map_err(FileError::at("reading", &names::segment(key.identity.segment)))?)
 }
 
-type Opened = (Arc<dyn DiskFile>, Result<SegmentHeader, FormatError>);
+/// The headers of all sealed segments, read several at a time where there are many; in the order of the
+/// entries, and none for those of which it is not to be looked for here.
+fn sealed_headers(
+    disk: &dyn Disk,
+    entries: &[SegmentEntry],
+    files: &BTreeMap<u64, u64>,
+) -> Vec<Option<Result<Header, OpenError>>> {
+    /// From how many segments on threads pay.
+    const SEGMENTS_MIN: usize = 16;
+    const THREADS: usize = 4;
+    if entries.len() < SEGMENTS_MIN {
+        return Vec::new();
+    }
+    let read = |entry: &SegmentEntry| {
+        let wanted = matches!(entry.state, SegmentState::Sealed(_));
+        let wanted = wanted && files.contains_key(&entry.number);
+        // The file is closed again: they may be more than a process may have open.
+        wanted.then(|| open(disk, entry.number, Access::Read).map(|(_, header)| header))
+    };
+    std::thread::scope(|scope| {
+        let parts = entries.chunks(entries.len().div_ceil(THREADS));
+        let spawned: Vec<_> = parts
+            .map(|part| {
+                let read_part = move || part.iter().map(read).collect::<Vec<_>>();
+                let name = "stratalog-open".into();
+                (part, std::thread::Builder::new().name(name).spawn_scoped(scope, read_part))
+            })
+            .collect();
+        let mut headers = Vec::with_capacity(entries.len());
+        for (part, reading) in spawned {
+            match reading {
+                Ok(reading) => headers.extend(
+                    reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                ),
+                // It only makes opening faster.
+                Err(_) => headers.extend(part.iter().map(|_| None)),
+            }
+        }
+        headers
+    })
+}
+
+type Header = Result<SegmentHeader, FormatError>;
+type Opened = (Arc<dyn DiskFile>, Header);
 
 fn open(disk: &dyn Disk, number: u64, access: Access) -> Result<Opened, OpenError> {
     let name = names::segment(number);

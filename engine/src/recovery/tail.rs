@@ -2,13 +2,16 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
+use super::ahead::{Ahead, Planned, Use};
 use super::cases::Case;
 use super::reader::SegmentReader;
 use super::structure::{TailFile, refusal};
-use crate::commit::{LiveSegment, LiveStart, LoadError, Loader};
+use crate::commit::{LiveSegment, LiveStart, Loader, ReadChunk};
 use crate::disk::DiskFile;
 use crate::error::{FileError, OpenError};
+use crate::format::FormatError;
 use crate::format::batch::BatchHeader;
 use crate::format::checksum::{Chain, SegmentKey};
 use crate::format::constants::{BATCH_HEADER_BYTES, WITNESS_OFFSETS};
@@ -46,6 +49,30 @@ pub(crate) struct TailSegment {
     pub witness: Option<Witness>,
 }
 
+/// Good batches that stand in the same memory.
+#[derive(Debug)]
+struct Batches {
+    chunk: ReadChunk,
+    headers: Vec<BatchHeader>,
+}
+
+/// A batch whose checksums are good, and whose records contradict it.
+#[derive(Debug)]
+struct Contradiction {
+    offset: u64,
+    error: FormatError,
+}
+
+impl Batches {
+    fn load(&self, loader: &mut Loader) -> Result<(), Contradiction> {
+        for header in &self.headers {
+            let contradiction = |error| Contradiction { offset: header.offset, error };
+            loader.load(header, &self.chunk).map_err(contradiction)?;
+        }
+        Ok(())
+    }
+}
+
 /// What the tail holds.
 #[derive(Debug)]
 pub(crate) struct Tail {
@@ -62,7 +89,7 @@ pub(crate) struct Tail {
 impl TailSegment {
     fn new(file: TailFile) -> io::Result<Self> {
         let TailFile { entry, listed, key, file } = file;
-        let reader = SegmentReader::new(Arc::clone(&file))?;
+        let reader = SegmentReader::new(entry.number, Arc::clone(&file))?;
         let mut segment = Self {
             entry,
             listed,
@@ -121,38 +148,86 @@ impl TailSegment {
         Ok(header)
     }
 
-    /// Takes the valid batches from the next one on, no farther than `limit`.
-    fn read_batches(&mut self, end: &mut LogEnd, limit: Option<u64>) -> Result<(), OpenError> {
-        let name = names::segment(self.number());
+    /// Takes the valid batches from the next one on, no farther than `limit`. Where much is read, what was
+    /// found to be good is indexed by a thread, while the next batches are checked.
+    fn read_batches(
+        &mut self,
+        ahead: &mut Ahead,
+        end: &mut LogEnd,
+        limit: Option<u64>,
+    ) -> Result<(), OpenError> {
+        /// How many chunks of good batches may wait to be indexed.
+        const CHUNKS_WAITING: usize = 4;
+        let mut loader = self.loaded.take().expect("a segment is begun before it is read");
+        let (walked, indexed) = if ahead.is_running() {
+            std::thread::scope(|scope| {
+                let (good, batches) = sync_channel::<Batches>(CHUNKS_WAITING);
+                let loader = &mut loader;
+                let load = move || batches.into_iter().try_for_each(|batches| batches.load(loader));
+                let loading = std::thread::Builder::new()
+                    .name("stratalog-load".into())
+                    .spawn_scoped(scope, load)
+                    .map_err(|error| FileError::new("starting", "a thread", error))?;
+                let walked = self.walk(ahead, end, limit, |batches| good.send(batches).is_ok());
+                drop(good);
+                let indexed = loading.join();
+                let indexed = indexed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                Ok::<_, OpenError>((walked, indexed))
+            })?
+        } else {
+            let mut indexed = Ok(());
+            let walked = self.walk(ahead, end, limit, |batches| {
+                indexed = batches.load(&mut loader);
+                indexed.is_ok()
+            });
+            (walked, indexed)
+        };
+        indexed.map_err(|Contradiction { offset, error }| {
+            refusal(Case::BatchContradictory(error), self.number(), Some(offset))
+        })?;
+        walked.map_err(FileError::at("reading", &names::segment(self.number())))?;
+        end.recorded_last = loader.live().content().recorded_last;
+        self.loaded = Some(loader);
+        Ok(())
+    }
+
+    /// Checks batch after batch, and hands on those that are good until it is told to stop.
+    fn walk(
+        &mut self,
+        ahead: &mut Ahead,
+        end: &mut LogEnd,
+        limit: Option<u64>,
+        mut take: impl FnMut(Batches) -> bool,
+    ) -> io::Result<()> {
+        let mut taken: Option<Batches> = None;
         while limit.is_none_or(|limit| self.next_offset < limit) {
-            let failed = FileError::at("reading", &name);
             let offset = self.next_offset;
-            let Some(header) = self.following(offset, end).map_err(failed)? else {
-                return Ok(());
-            };
-            let failed = FileError::at("reading", &name);
-            let bytes = self.reader.bytes(offset, header.bytes as usize).map_err(failed)?;
-            let content = bytes.get(BATCH_HEADER_BYTES..).unwrap_or_default();
-            if !header.content_is_good(&self.key, content) {
-                return Ok(());
-            }
-            let loader = self.loaded.as_mut().expect("a segment is begun before it is read");
-            match loader.load(&header, bytes) {
-                Ok(()) => {}
-                Err(LoadError::Memory(error)) => {
-                    return Err(FileError::new("finding memory for", &name, error).into());
-                }
-                Err(LoadError::Format(error)) => {
-                    let case = Case::BatchContradictory(error);
-                    return Err(refusal(case, self.number(), Some(offset)));
-                }
+            self.reader.piece(ahead, offset, Use::Batches)?;
+            let Some(header) = self.following(offset, end)? else { break };
+            let Some(chunk) = self.reader.batch(ahead, &header)? else { break };
+            let content = chunk.bytes(offset + BATCH_HEADER_BYTES as u64..header.end());
+            if !content.is_some_and(|content| header.content_is_good(&self.key, content)) {
+                break;
             }
             self.epoch = self.epoch.max(header.epoch);
             end.chain = header.chain;
             end.next_sequence += 1;
             end.next_position += u64::from(header.events);
-            end.recorded_last = loader.live().content().recorded_last;
             self.next_offset = header.next_offset();
+            match &mut taken {
+                Some(batches) if batches.chunk.is(&chunk) => batches.headers.push(header),
+                _ => {
+                    let next = Batches { chunk, headers: vec![header] };
+                    if let Some(full) = taken.replace(next)
+                        && !take(full)
+                    {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        if let Some(last) = taken {
+            take(last);
         }
         Ok(())
     }
@@ -174,7 +249,9 @@ pub(crate) fn read(
     files: Vec<TailFile>,
     manifest: &Manifest,
     start: LogEnd,
+    ahead: &mut Ahead,
 ) -> Result<Tail, OpenError> {
+    ahead.begin(plan(&files, manifest).map_err(FileError::at("reading", "the tail"))?);
     let opened: io::Result<Vec<_>> = files.into_iter().map(TailSegment::new).collect();
     let mut segments = opened.map_err(FileError::at("reading", "the tail"))?;
     let mut end = start;
@@ -187,7 +264,7 @@ pub(crate) fn read(
         if segment.loaded.is_none() {
             segment.begin(&end);
         }
-        segment.read_batches(&mut end, recorded.map(|recorded| recorded.data_end))?;
+        segment.read_batches(ahead, &mut end, recorded.map(|recorded| recorded.data_end))?;
         let failed = FileError::at("reading", "the tail");
         if let Some(recorded) = recorded {
             let content = segment.content().expect("it was begun above");
@@ -231,6 +308,21 @@ pub(crate) fn read(
     let unreached = manifest.clean_end.filter(|clean| end.next_sequence <= clean.last_sequence);
     let recorded = unreached.map(|clean| (false, clean));
     Ok(Tail { epoch: greatest_epoch(&segments), segments, end, stop, recorded })
+}
+
+/// What will be read of these files, and in which order: up to the end that is recorded, where one is, and
+/// nothing behind the end of all.
+fn plan(files: &[TailFile], manifest: &Manifest) -> io::Result<Vec<Planned>> {
+    let mut plan = Vec::new();
+    for TailFile { entry, file, .. } in files {
+        let bytes = file.len()?;
+        let end = recorded_end(manifest, entry).map_or(bytes, |recorded| recorded.data_end);
+        plan.push(Planned { number: entry.number, file: Arc::clone(file), bytes, end });
+        if manifest.clean_end.is_some_and(|clean| clean.segment == entry.number) {
+            break;
+        }
+    }
+    Ok(plan)
 }
 
 fn greatest_epoch(segments: &[TailSegment]) -> u64 {

@@ -2,13 +2,14 @@
 //!
 //! It calls the disk's state. Only `MemoryDisk` makes one.
 
+use std::any::Any;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use super::MemoryDisk;
 use super::faults::{Fault, FaultError, OpKind};
 use super::image::Inode;
 use super::trace::{Action, Change, Kept, Sectors, mix};
+use super::{MemoryDisk, State};
 use crate::disk::{DiskFile, Mapping, check};
 use crate::limits::SECTOR_BYTES;
 
@@ -23,33 +24,86 @@ pub(super) struct MemoryFile {
     pub(super) owner: u64,
 }
 
+/// A change of a file that is under way, as the fault that it met has made it.
+#[derive(Debug)]
+pub(super) struct Begun {
+    change: Option<Change>,
+    /// How many bytes are reported as done, when it ends.
+    result: Result<usize, FaultError>,
+    /// The space that it will take, in bytes, which is reserved for it.
+    growth: u64,
+    /// Its place in the record.
+    op: Option<(u64, usize)>,
+}
+
+impl Begun {
+    /// What changes nothing and is recorded nowhere.
+    pub(super) fn nothing() -> Self {
+        Self { change: None, result: Ok(0), growth: 0, op: None }
+    }
+}
+
 impl MemoryFile {
+    /// The file of this backend.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] for one of another.
+    pub(super) fn of(file: &dyn DiskFile) -> io::Result<&Self> {
+        let file: &dyn Any = file;
+        file.downcast_ref().ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "not a file of a disk in memory")
+        })
+    }
+
     /// Carries out a change of the file; gives how many of its `bytes` bytes are reported as done.
     fn change(&self, kind: OpKind, asked: Change, bytes: usize) -> io::Result<usize> {
         let mut state = self.disk.state();
+        let begun = self.begin(&mut state, kind, asked, bytes)?;
+        let mut state = self.disk.overlap(state);
+        self.end(&mut state, begun)
+    }
+
+    /// Begins a change, which has to be ended.
+    pub(super) fn begin(
+        &self,
+        state: &mut State,
+        kind: OpKind,
+        asked: Change,
+        bytes: usize,
+    ) -> io::Result<Begun> {
         let fault = state.fault(kind, &self.name, bytes)?;
         let (mut change, mut result) = meet(fault, asked, bytes);
-        let growth = match &change {
+        let mut growth = match &change {
             Some(change) => state.content(self.inode)?.growth(change),
             None => 0,
         };
-        if growth > 0 && state.image.used().saturating_add(growth) > state.capacity {
-            (change, result) = (None, Err(FaultError::NoSpace));
+        let taken = state.image.used().saturating_add(state.reserved);
+        if growth > 0 && taken.saturating_add(growth) > state.capacity {
+            (change, result, growth) = (None, Err(FaultError::NoSpace), 0);
         }
+        state.reserved += growth;
         let action = change.clone().map_or(Action::Nothing, |change| {
             let durable = kind == OpKind::WriteDurable;
             Action::File { inode: self.inode, change, durable }
         });
-        let begun = state.begin(kind, &self.name, action);
-        let mut state = self.disk.overlap(state);
-        if let Some(change) = change {
+        let op = state.begin(kind, &self.name, action);
+        Ok(Begun { change, result, growth, op })
+    }
+
+    /// Ends a change: it takes effect now, unless the device has died meanwhile.
+    pub(super) fn end(&self, state: &mut State, begun: Begun) -> io::Result<usize> {
+        let Begun { change, mut result, growth, op } = begun;
+        state.reserved -= growth;
+        if state.dead {
+            result = Err(FaultError::Io);
+        } else if let Some(change) = change {
             state.image.file_mut(self.inode).apply(&change, Kept::All);
         }
-        state.end(begun, result.is_ok());
+        state.end(op, result.is_ok());
         Ok(result?)
     }
 
-    fn writable(&self) -> io::Result<()> {
+    pub(super) fn writable(&self) -> io::Result<()> {
         check::writable(self.writable)
     }
 

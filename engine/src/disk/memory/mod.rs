@@ -7,6 +7,7 @@ mod explore;
 mod faults;
 mod file;
 mod image;
+mod queue;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -21,8 +22,9 @@ pub use self::trace::{CrashPoint, Trace};
 
 use self::file::MemoryFile;
 use self::image::{Content, Image, Inode};
+use self::queue::MemoryQueue;
 use self::trace::{Action, DirChange, Event, Op, Recording, mix};
-use super::{Access, DirEntry, Disk, DiskFile, DiskLock, check};
+use super::{Access, DirEntry, Disk, DiskFile, DiskLock, WriteQueue, check};
 
 /// A disk in memory: sparse, so that zeroes cost nothing; recording, so that every crash can be tried;
 /// failing as it is told. Clones are the same disk; [`MemoryDisk::fork`] makes another.
@@ -55,8 +57,12 @@ struct State {
     /// Which recording it is, so that an operation that began in another one does not end in it.
     generation: u64,
     faults: FaultPlan,
+    /// The seed of the queues that it offers, if it does.
+    queue: Option<u64>,
     /// In bytes.
     capacity: u64,
+    /// What changes under way will take of it.
+    reserved: u64,
     dead: bool,
 }
 
@@ -71,7 +77,9 @@ impl Default for State {
             recording: None,
             generation: 0,
             faults: FaultPlan::new(),
+            queue: None,
             capacity: u64::MAX,
+            reserved: 0,
             dead: false,
         }
     }
@@ -90,6 +98,37 @@ impl MemoryDisk {
         disk
     }
 
+    /// As [`MemoryDisk::new`], and it offers queues of durable writes ([`Disk::write_queue`]). The seed
+    /// decides in which order the writes of a queue end.
+    ///
+    /// ```
+    /// use stratalog::disk::{AlignedBuf, Disk, MemoryDisk, QueuedWrite};
+    ///
+    /// let disk = MemoryDisk::with_queue(7);
+    /// let file = disk.create("log")?;
+    /// let mut queue = disk.write_queue(4)?.expect("this disk has one");
+    /// for tag in 0..4 {
+    ///     let parts = Box::new(AlignedBuf::zeroed(4096)?);
+    ///     queue.submit(QueuedWrite { file: file.clone(), offset: tag * 4096, parts, tag })?;
+    /// }
+    /// while queue.in_flight() > 0 {
+    ///     if let Some(ended) = queue.wait()? {
+    ///         ended.result?;
+    ///     }
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn with_queue(seed: u64) -> Self {
+        let disk = Self::new();
+        disk.set_queue(Some(seed));
+        disk
+    }
+
+    /// Offers queues of this seed from now on, as [`MemoryDisk::with_queue`], or none. Default: none.
+    pub fn set_queue(&self, seed: Option<u64>) {
+        self.state().queue = seed;
+    }
+
     fn of_image(image: Image) -> Self {
         let next_inode = image.files.keys().next_back().map_or(1, |last| last + 1);
         let state = State { image, next_inode, ..State::default() };
@@ -101,7 +140,7 @@ impl MemoryDisk {
     }
 
     /// Another disk with the same files, as readers see them now: independent, nothing locked, without
-    /// faults, of unlimited capacity, and recording nothing.
+    /// faults and queues, of unlimited capacity, and recording nothing.
     #[must_use]
     pub fn fork(&self) -> Self {
         let mut image = self.state().image.clone();
@@ -411,6 +450,12 @@ impl Disk for MemoryDisk {
         }
         drop(state);
         Ok(Some(Box::new(MemoryLock { disk: self.clone(), inode, owner })))
+    }
+
+    fn write_queue(&self, depth: usize) -> io::Result<Option<Box<dyn WriteQueue>>> {
+        check::depth(depth)?;
+        let Some(seed) = self.state().queue else { return Ok(None) };
+        Ok(Some(Box::new(MemoryQueue::new(self.clone(), depth, seed))))
     }
 }
 

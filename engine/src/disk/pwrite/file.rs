@@ -2,9 +2,11 @@
 //!
 //! It calls the operating system. Only `PwriteDisk` makes one.
 
+use std::any::Any;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{Advice, FallocateFlags};
@@ -25,7 +27,7 @@ const WRITE_ZEROES: FallocateFlags = FallocateFlags::from_bits_retain(0x80);
 const CACHE_GROUP_BYTES: u64 = 2 << 20;
 
 #[derive(Debug)]
-pub(super) struct PwriteFile {
+pub(in crate::disk) struct PwriteFile {
     file: File,
     directory: Arc<Directory>,
     writable: bool,
@@ -40,6 +42,25 @@ impl PwriteFile {
 
     fn writable(&self) -> io::Result<()> {
         check::writable(self.writable)
+    }
+
+    /// The descriptor for a ring to write to.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] for a file of another backend, or one that is not open for direct
+    /// I/O; [`io::ErrorKind::PermissionDenied`] for one that is open for reading only.
+    pub(in crate::disk) fn target(file: &dyn DiskFile) -> io::Result<BorrowedFd<'_>> {
+        let file: &dyn Any = file;
+        match file.downcast_ref::<Self>() {
+            Some(file) if file.directory.mode() != WriteMode::Buffered => {
+                file.writable()?;
+                Ok(file.file.as_fd())
+            }
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a ring writes to files with direct I/O only",
+            )),
+        }
     }
 
     /// Asks the file system to write zeroes itself; false where it does not know how.
@@ -123,7 +144,7 @@ impl DiskFile for PwriteFile {
         }
         self.writable()?;
         match self.directory.mode() {
-            WriteMode::Direct => {
+            WriteMode::Direct | WriteMode::Uring => {
                 rustix::io::pwritev2(&self.file, bufs, offset, ReadWriteFlags::DSYNC)
                     .map_err(no_room)
             }
@@ -185,7 +206,7 @@ impl DiskFile for PwriteFile {
 
 impl Drop for PwriteFile {
     fn drop(&mut self) {
-        // No write is under way: each one borrows the handle until it has ended.
+        // No write is under way: each one borrows the handle until it has ended, and a queue holds it.
         if self.claim.get_mut().unwrap_or_else(PoisonError::into_inner).is_some() {
             lock::release(&self.file);
         }
@@ -213,7 +234,7 @@ fn retry(mut call: impl FnMut() -> Result<(), Errno>) -> Result<(), Errno> {
 }
 
 /// A quota that is used up is, for the engine, a disk that is full.
-fn no_room(error: Errno) -> io::Error {
+pub(in crate::disk) fn no_room(error: Errno) -> io::Error {
     match error {
         Errno::DQUOT => io::Error::new(io::ErrorKind::StorageFull, "the disk quota is used up"),
         other => other.into(),

@@ -1,10 +1,14 @@
-//! The real file system with blocking calls: owns [`PwriteDisk`].
+//! The real file system: owns [`PwriteDisk`].
 //!
-//! It calls the operating system through `rustix` and `std::fs`. Every name is resolved in the
+//! It calls the operating system through `rustix` and `std::fs`, in calls that block; durable writes of
+//! one thread may go through a ring instead (`uring`), several at a time, where that is faster.
+//!
+//! Every name is resolved in the
 //! directory that was opened first, so that renaming or replacing a parent changes nothing. A file has
 //! one descriptor: durable writes ask for durability by the call (`RWF_DSYNC`), not by a second
 //! descriptor opened for it, so that the lock on a file and the writes to it end together.
 
+mod choice;
 mod file;
 mod open;
 #[cfg(test)]
@@ -21,9 +25,11 @@ use std::sync::{Arc, OnceLock};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use self::file::PwriteFile;
+use self::choice::Choice;
+pub(super) use self::file::{PwriteFile, no_room};
 use super::lock::{Claim, FileLock};
-use super::{Access, DirEntry, Disk, DiskFile, DiskLock, check};
+use super::uring::{self, UringQueue};
+use super::{Access, DirEntry, Disk, DiskFile, DiskLock, WriteQueue, check};
 
 /// Owner-only.
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -35,6 +41,9 @@ const PROBE_NAME: &str = "probe.tmp";
 pub enum WriteMode {
     /// Past the page cache (`O_DIRECT`); a durable write is one call with `RWF_DSYNC`.
     Direct,
+    /// As [`WriteMode::Direct`], and several durable writes at a time go through a ring of the kernel
+    /// (`io_uring`). Nothing but the commit path has several.
+    Uring,
     /// Through the page cache; a durable write is a write and an `fdatasync`, and a read drops what the
     /// cache has of the range first, so that it is the device that answers.
     Buffered,
@@ -49,7 +58,9 @@ pub struct PwriteOptions {
 
 impl PwriteOptions {
     /// Forces how files are read and written. Default: [`WriteMode::Direct`] where a trial write of one
-    /// block shows that the file system can, else [`WriteMode::Buffered`].
+    /// block shows that the file system can, else [`WriteMode::Buffered`]. When a queue of writes is
+    /// first wanted ([`Disk::write_queue`]), a trial of some milliseconds turns the first into
+    /// [`WriteMode::Uring`] where that is faster; forced, it stays as it is.
     #[must_use]
     pub fn mode(mut self, mode: WriteMode) -> Self {
         self.mode = Some(mode);
@@ -69,14 +80,14 @@ impl PwriteOptions {
     ///
     /// # Errors
     /// [`io::ErrorKind::NotFound`] where a read-only directory does not exist,
-    /// [`io::ErrorKind::Unsupported`] where [`WriteMode::Direct`] was forced and the file system has no
-    /// such thing, else what the operating system reports.
+    /// [`io::ErrorKind::Unsupported`] where [`WriteMode::Direct`] or [`WriteMode::Uring`] was forced and
+    /// the file system or the kernel has no such thing, else what the operating system reports.
     pub fn open(self, dir: impl AsRef<Path>) -> io::Result<PwriteDisk> {
         PwriteDisk::open_as(dir.as_ref(), &self)
     }
 }
 
-/// A directory of the real file system, with blocking calls. Clones share it.
+/// A directory of the real file system. Clones share it.
 ///
 /// ```no_run
 /// use stratalog::disk::{AlignedBuf, Disk, PwriteDisk, write_all_durable_at};
@@ -103,6 +114,10 @@ struct Directory {
     /// Empty until a file has shown whether the file system takes direct I/O: where nothing may be
     /// written, or could be, when the directory was opened.
     mode: OnceLock<WriteMode>,
+    /// Whether `mode` was asked for, rather than found.
+    forced: bool,
+    /// Whether a queue is a ring; empty until one is wanted, and where `mode` was forced.
+    choice: OnceLock<Choice>,
     /// Whether the file system writes zeroes itself when asked; true until it refuses once.
     writes_zeroes: AtomicBool,
 }
@@ -138,7 +153,8 @@ impl PwriteDisk {
     /// How files are read and written; `None` until the first file is opened, where the directory was
     /// opened for reading only or had no room for a trial write.
     pub fn mode(&self) -> Option<WriteMode> {
-        self.0.mode.get().copied()
+        let ring = self.0.choice.get().is_some_and(Choice::is_ring);
+        if ring { Some(WriteMode::Uring) } else { self.0.mode.get().copied() }
     }
 
     fn open_as(dir: &Path, options: &PwriteOptions) -> io::Result<Self> {
@@ -151,24 +167,29 @@ impl PwriteDisk {
             (Some(WriteMode::Buffered), _) => Some(WriteMode::Buffered),
             (forced, true) => forced,
             (None, false) => open::probe(&fd)?,
-            (Some(WriteMode::Direct), false) => {
+            (Some(direct @ (WriteMode::Direct | WriteMode::Uring)), false) => {
                 if open::probe(&fd)? == Some(WriteMode::Buffered) {
                     return Err(io::Error::new(
                         io::ErrorKind::Unsupported,
                         "the file system has no direct I/O",
                     ));
                 }
-                Some(WriteMode::Direct)
+                if direct == WriteMode::Uring {
+                    uring::available()?;
+                }
+                Some(direct)
             }
         };
+        let forced = options.mode.is_some();
         let directory = Directory {
             path,
             fd,
             read_only: options.read_only,
             mode: mode.map_or_else(OnceLock::new, OnceLock::from),
+            forced,
+            choice: OnceLock::new(),
             writes_zeroes: AtomicBool::new(true),
         };
-        let forced = options.mode.is_some();
         tracing::info!(dir = %directory.path.display(), mode = ?mode, forced, "directory opened");
         Ok(Self(Arc::new(directory)))
     }
@@ -190,7 +211,9 @@ impl Directory {
 
     fn open_file(&self, name: &str, flags: OFlags) -> io::Result<File> {
         match self.mode.get() {
-            Some(WriteMode::Direct) => self.open_plain(name, flags | OFlags::DIRECT),
+            Some(WriteMode::Direct | WriteMode::Uring) => {
+                self.open_plain(name, flags | OFlags::DIRECT)
+            }
             Some(WriteMode::Buffered) => self.open_plain(name, flags),
             None => self.open_trying(name, flags),
         }
@@ -215,12 +238,10 @@ impl Directory {
             Err(error) => return Err(error),
         };
         tracing::info!(dir = %self.path.display(), ?mode, "tried by opening a file");
-        let direct = if *self.mode.get_or_init(|| mode) == WriteMode::Direct {
-            OFlags::DIRECT
-        } else {
-            OFlags::empty()
-        };
-        self.open_plain(name, flags | direct)
+        match self.mode.get_or_init(|| mode) {
+            WriteMode::Direct | WriteMode::Uring => self.open_plain(name, flags | OFlags::DIRECT),
+            WriteMode::Buffered => self.open_plain(name, flags),
+        }
     }
 
     fn stat(&self, name: impl rustix::path::Arg) -> io::Result<Stat> {
@@ -232,11 +253,13 @@ impl Disk for PwriteDisk {
     fn describe(&self) -> String {
         let how = match self.mode() {
             Some(WriteMode::Direct) => "O_DIRECT, durable by RWF_DSYNC",
+            Some(WriteMode::Uring) => "O_DIRECT, durable by RWF_DSYNC, several by io_uring",
             Some(WriteMode::Buffered) => "buffered, durable by fdatasync",
             None => "mode not tried yet",
         };
         let only = if self.0.read_only { ", read only" } else { "" };
-        format!("pwrite in {}: {how}{only}", self.0.path.display())
+        let choice = self.0.choice.get().map_or_else(String::new, |found| format!(" ({found})"));
+        format!("pwrite in {}: {how}{choice}{only}", self.0.path.display())
     }
 
     fn list(&self) -> io::Result<Vec<DirEntry>> {
@@ -314,6 +337,27 @@ impl Disk for PwriteDisk {
             }
         }
         Err(io::Error::other("the lock file is replaced again and again"))
+    }
+
+    fn write_queue(&self, depth: usize) -> io::Result<Option<Box<dyn WriteQueue>>> {
+        check::depth(depth)?;
+        let ring = || -> io::Result<Option<Box<dyn WriteQueue>>> {
+            Ok(Some(Box::new(UringQueue::new(depth)?)))
+        };
+        match self.0.mode.get() {
+            _ if self.0.read_only => Ok(None),
+            Some(WriteMode::Uring) => ring(),
+            Some(WriteMode::Direct)
+                if !self.0.forced
+                    && self.0.choice.get_or_init(|| Choice::try_in(&self.0)).is_ring() =>
+            {
+                ring().or_else(|error| {
+                    tracing::warn!(%error, "one write after the other, since there is no other ring");
+                    Ok(None)
+                })
+            }
+            Some(WriteMode::Direct | WriteMode::Buffered) | None => Ok(None),
+        }
     }
 }
 

@@ -89,7 +89,8 @@ fn verdict(written: Result<(), Errno>) -> io::Result<Option<WriteMode>> {
 /// The flags of a file to probe with.
 const PROBE: OFlags = OFlags::RDWR.union(OFlags::DIRECT).union(OFlags::CLOEXEC);
 
-fn nameless(dir: &OwnedFd) -> Result<OwnedFd, Errno> {
+/// Opens a file without a name for direct I/O.
+pub(super) fn nameless(dir: &OwnedFd) -> Result<OwnedFd, Errno> {
     match rustix::fs::openat(dir, ".", PROBE | OFlags::TMPFILE, FILE_MODE) {
         // A file system without nameless files says so in one of these ways; it may mean direct I/O
         // just as well, which the named file will show.
