@@ -1,59 +1,47 @@
-//! Measures stratalog under a small fixed load, against what the device does by itself.
+//! Measures event stores under load, against what the device does by itself.
 //!
-//! Each load runs on a store of its own in a temporary folder, which is removed afterwards. Between the
-//! loads the device's ceiling is measured in the same folder, so that a figure always has the device's
-//! beside it.
+//! The rooms: `cli` is what can be asked for; `workload` what is appended; `clients` who appends, and how
+//! each waits; `target` the stores; `ceiling` what the device does; `run`, `read` and `tour` put them
+//! together; `acks`, `verify` and `dump` say whether anything was lost; `report` shows the figures.
 
 #![expect(clippy::cast_precision_loss, reason = "figures to look at, far below 2^53")]
 
+mod acks;
 mod ceiling;
-mod load;
+mod cli;
+mod clients;
+mod dump;
+mod folder;
+mod process;
+mod read;
 mod report;
+mod run;
+mod target;
+mod tour;
 mod verify;
 mod workload;
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use clap::Parser;
-use stratalog::Store;
+use clap::Parser as _;
 
-use crate::ceiling::Ceiling;
-use crate::load::{LOADS, Load, Measured};
+use crate::ceiling::{Ceiling, Extent};
+use crate::cli::{Arguments, Command, StoreName};
+use crate::folder::Folder;
+use crate::read::open;
+use crate::report::environment::Environment;
+use crate::report::json::Report;
+use crate::report::table;
+use crate::target::stratalog::Stratalog;
 
-/// What every part of a run can fail with; it is only ever shown.
+/// What every part can fail with; it is only ever shown.
 type AnyError = Box<dyn Error + Send + Sync>;
 
-/// Appends small events to a temporary store and compares the rate with the device's own.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Arguments {
-    /// How long each load runs.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = seconds)]
-    seconds: f64,
-    /// After each load, read everything back and compare it with what was acknowledged. The
-    /// bookkeeping takes a little of the rate.
-    #[arg(long)]
-    verify: bool,
-    /// Where the temporary folder is made.
-    #[arg(long, value_name = "PATH", default_value = ".")]
-    dir: PathBuf,
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
-    if (0.1..=3600.0).contains(&seconds) {
-        Ok(seconds)
-    } else {
-        Err("it must be from 0.1 to 3600".to_owned())
-    }
-}
-
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    match start(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
@@ -61,46 +49,41 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<(), AnyError> {
-    let folder = tempfile::Builder::new().prefix("loadgen-").tempdir_in(&arguments.dir)?;
-    let duration = Duration::from_secs_f64(arguments.seconds);
-    let scratch = folder.path().join("ceiling");
-    let mut before = ceiling::measure(&scratch)?;
-    report::heading(&before, arguments.seconds);
-    for load in &LOADS {
-        let path = folder.path().join("store");
-        let (measured, log_bytes_per_event) = run_load(load, &path, duration, arguments.verify)?;
-        // The next load gets the whole device and none of this one's files.
-        std::fs::remove_dir_all(&path)?;
-        let after = ceiling::measure(&scratch)?;
-        let around = Ceiling::around(&before, &after);
-        report::row(load, &measured, log_bytes_per_event, &around);
-        before = after;
-    }
-    report::reading(arguments.verify);
-    folder.close()?;
-    Ok(())
+/// Calls a function for the store that is asked for.
+macro_rules! with_store {
+    ($name:expr, $function:ident :: $item:ident ( $($argument:expr),* )) => {
+        match $name {
+            StoreName::Stratalog => $function::$item::<Stratalog>($($argument),*),
+            #[cfg(feature = "sqlite")]
+            StoreName::Sqlite => $function::$item::<target::sqlite::Sqlite>($($argument),*),
+            StoreName::None => $function::$item::<target::none::NoStore>($($argument),*),
+        }
+    };
 }
 
-/// Runs a load on a store of its own, and checks what it left.
-fn run_load(
-    load: &Load,
-    path: &Path,
-    duration: Duration,
-    verify: bool,
-) -> Result<(Measured, f64), AnyError> {
-    let store = Store::open(path)?;
-    let measured = load.run(&store, duration, verify)?;
-    let stats = store.stats()?;
-    if stats.events != measured.events {
-        let acknowledged = measured.events;
-        return Err(format!("{acknowledged} events acknowledged, {} stored", stats.events).into());
+/// Does what is asked for. Says whether everything was as it should be.
+fn start(arguments: &Arguments) -> Result<bool, AnyError> {
+    match &arguments.command {
+        Some(Command::Run(run)) => with_store!(run.place.store, run::run(run)),
+        Some(Command::Dump(dump)) => {
+            with_store!(dump.store, dump::dump(&dump.dir, dump.recover)).map(|()| true)
+        }
+        Some(Command::Ceiling(arguments)) => measure_ceiling(arguments).map(|()| true),
+        Some(Command::Read(read)) => with_store!(read.place.store, read::run(read)).map(|()| true),
+        Some(Command::AppendUntilKilled(child)) => {
+            with_store!(child.store, open::append_until_killed(&child.dir)).map(|()| true)
+        }
+        None => tour::tour(&arguments.tour),
     }
-    store.close()?;
-    if verify {
-        let store = Store::options().open_read_only(path)?;
-        verify::check(&store, &measured.ledger)
-            .map_err(|error| format!("{}: {error}", load.name))?;
-    }
-    Ok((measured, stats.log_bytes_per_event()))
+}
+
+fn measure_ceiling(arguments: &cli::Ceiling) -> Result<(), AnyError> {
+    let folder = Folder::open(Some(&arguments.dir))?;
+    let ceiling = Ceiling::measure(folder.path(), Extent::ALL)?;
+    let mut report = Report { environment: Environment::of(folder.path()), ..Report::default() };
+    report.workload.mode = "ceiling";
+    report.environment.backend = Some(ceiling.disk.clone());
+    report.compare(&ceiling);
+    println!("{}", table::report(&report));
+    arguments.json.as_deref().map_or(Ok(()), |path| report.write(path))
 }

@@ -1,72 +1,124 @@
 //! Reads a store back and compares it with what was acknowledged.
+//!
+//! Owns the accounts: for each stream, how many events were acknowledged and a sum over the hashes of
+//! their versions, positions and checksums. The sum does not depend on the order, so clients that share a
+//! stream keep accounts apart and add them up; and it takes 16 bytes for a stream, however many events.
 
 use std::collections::HashMap;
 
-use stratalog::Store;
-
 use crate::AnyError;
-use crate::workload::{self, Account, EVENT_TYPE, STREAMS};
+use crate::target::{Seen, Target};
+use crate::workload::streams::Names;
 
-/// Holds a store against the ledger: in the order of the log, stream by stream, and by its own
-/// verification.
-pub(crate) fn check(store: &Store, ledger: &[Account]) -> Result<(), AnyError> {
-    check_log(store, ledger)?;
-    check_streams(store, ledger)?;
-    let verification = store.verify(|_, _| {})?;
-    match verification.findings.first() {
-        Some(finding) => Err(finding.to_string().into()),
-        None => Ok(()),
+/// What is known of a stream's events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub events: u64,
+    sum: u64,
+}
+
+impl Account {
+    /// Adds an event.
+    pub(crate) fn add(&mut self, version: u64, position: u64, checksum: u32) {
+        // Each step is one-to-one in what it takes up, so that no part can hide a change of another.
+        let mut hash = mix(version ^ 0x9E37_79B9_7F4A_7C15);
+        hash = mix(hash ^ position);
+        hash = mix(hash ^ u64::from(checksum));
+        self.events += 1;
+        self.sum = self.sum.wrapping_add(hash);
     }
+
+    /// Adds all events of another account of the same stream.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.events += other.events;
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
+}
+
+/// The finaliser of `SplitMix64`.
+fn mix(mut word: u64) -> u64 {
+    word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    word ^ (word >> 31)
+}
+
+/// Holds a store against the accounts: in the order of the log, stream by stream, and by its own check.
+pub(crate) fn check<T: Target>(
+    target: &T,
+    names: &Names,
+    accounts: &[Account],
+) -> Result<(), AnyError> {
+    check_log(target, names, accounts)?;
+    check_streams(target, names, accounts)?;
+    target.check_itself()
 }
 
 /// Positions without a gap, versions without a gap in each stream, and exactly what was acknowledged.
-fn check_log(store: &Store, ledger: &[Account]) -> Result<(), AnyError> {
-    let numbers: HashMap<_, _> =
-        (0..STREAMS).map(|number| (workload::stream_name(number), number)).collect();
-    let mut found = vec![Account::default(); STREAMS];
+fn check_log<T: Target>(target: &T, names: &Names, accounts: &[Account]) -> Result<(), AnyError> {
+    let numbers: HashMap<&str, usize> =
+        names.iter().enumerate().map(|(number, name)| (&**name, number)).collect();
+    let mut found = vec![Account::default(); names.len()];
     let mut position = 0;
-    let mut reader = store.read_all().forward();
-    while let Some(batch) = reader.next_batch()? {
-        for event in &batch {
-            position += 1;
-            let number = numbers.get(event.stream()).copied();
-            let number = number.ok_or_else(|| format!("unknown stream {}", event.stream()))?;
-            let right = event.position().get() == position
-                && event.version() == found[number].events
-                && event.event_type() == EVENT_TYPE
-                && *event.payload() == workload::payload(number, event.version());
-            if !right {
-                return Err(format!("position {position} holds {event:?}").into());
-            }
-            found[number].add(position, event.payload());
+    target.read_all(|event| {
+        position += 1;
+        if event.position != position {
+            let found = event.position;
+            return Err(format!("position {position} is missing: {found} follows").into());
         }
-    }
-    compare(&found, ledger, "in the log")
+        let number = numbers.get(event.stream).copied();
+        let number = number.ok_or_else(|| format!("nobody appended to {}", event.stream))?;
+        enter(&mut found[number], event)
+    })?;
+    compare(names, &found, accounts, "in the log")
 }
 
 /// The same events when each stream is read by itself.
-fn check_streams(store: &Store, ledger: &[Account]) -> Result<(), AnyError> {
-    let mut found = vec![Account::default(); STREAMS];
-    for (number, found) in found.iter_mut().enumerate() {
-        let name = workload::stream_name(number);
-        let mut reader = store.read_stream(&name).forward();
-        while let Some(batch) = reader.next_batch()? {
-            for event in &batch {
-                if event.stream() != name || event.version() != found.events {
-                    return Err(format!("stream {name} holds {event:?}").into());
-                }
-                found.add(event.position().get(), event.payload());
+fn check_streams<T: Target>(
+    target: &T,
+    names: &Names,
+    accounts: &[Account],
+) -> Result<(), AnyError> {
+    let mut found = vec![Account::default(); names.len()];
+    for (name, found) in names.iter().zip(&mut found) {
+        let mut outcome = Ok(());
+        target.read_stream(name, |event| {
+            if outcome.is_ok() {
+                outcome = if event.stream == &**name {
+                    enter(found, event)
+                } else {
+                    Err(format!("stream {name} holds an event of {}", event.stream).into())
+                };
             }
-        }
+        })?;
+        outcome?;
     }
-    compare(&found, ledger, "in the stream")
+    compare(names, &found, accounts, "in the stream")
 }
 
-fn compare(found: &[Account], ledger: &[Account], place: &str) -> Result<(), AnyError> {
-    for (number, (found, acknowledged)) in found.iter().zip(ledger).enumerate() {
+/// Adds the event that is next in its stream.
+fn enter(found: &mut Account, event: Seen<'_>) -> Result<(), AnyError> {
+    let Seen { position, stream, version, payload } = event;
+    if version != found.events {
+        let wanted = found.events;
+        return Err(format!("{stream}: version {wanted} is missing: {version} follows").into());
+    }
+    found.add(version, position, crc32fast::hash(payload));
+    Ok(())
+}
+
+fn compare(
+    names: &Names,
+    found: &[Account],
+    accounts: &[Account],
+    place: &str,
+) -> Result<(), AnyError> {
+    for ((name, found), acknowledged) in names.iter().zip(found).zip(accounts) {
+        if found.events != acknowledged.events {
+            let (found, acknowledged) = (found.events, acknowledged.events);
+            return Err(format!("{name}: {acknowledged} acknowledged, {found} {place}").into());
+        }
         if found != acknowledged {
-            let name = workload::stream_name(number);
-            return Err(format!("{name}: acknowledged {acknowledged:?}, {place} {found:?}").into());
+            return Err(format!("{name}: other events {place} than were acknowledged").into());
         }
     }
     Ok(())
@@ -74,53 +126,78 @@ fn compare(found: &[Account], ledger: &[Account], place: &str) -> Result<(), Any
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use stratalog::disk::MemoryDisk;
-
     use super::*;
+    use crate::target::stratalog::Stratalog;
+    use crate::target::{Append as _, Expect, NewEvent};
+    use crate::workload::streams;
 
-    /// A store with `events` events in the first stream, and the ledger of them.
-    fn store_with(events: u64) -> (Store, Vec<Account>) {
-        let store = Store::options().open_on(Arc::new(MemoryDisk::new())).unwrap();
-        let mut ledger = vec![Account::default(); STREAMS];
-        for version in 0..events {
-            let event = workload::event(0, version);
-            let expect = workload::expect(version);
-            let name = workload::stream_name(0);
-            let receipt = store.append(&name, expect, [&event]).wait().unwrap();
-            ledger[0].add(receipt.position().get(), event.payload());
+    /// A store with these payloads in the streams of these numbers, and the accounts of them.
+    fn store_with(events: &[(usize, &str)]) -> (Stratalog, Vec<Account>) {
+        let store = Stratalog::in_memory();
+        let mut accounts = vec![Account::default(); 2];
+        for &(stream, payload) in events {
+            let event = NewEvent::bytes("t", payload);
+            let name = &streams::names(2)[stream];
+            let done = store.append(name, Expect::Any, &[event]).wait().unwrap();
+            accounts[stream].add(done.version, done.position, crc32fast::hash(payload.as_bytes()));
         }
-        (store, ledger)
+        (store, accounts)
+    }
+
+    fn verdict(store: &Stratalog, accounts: &[Account]) -> Result<(), String> {
+        check(store, &streams::names(2), accounts).map_err(|error| error.to_string())
     }
 
     #[test]
     fn what_was_acknowledged_passes() {
-        let (store, ledger) = store_with(3);
-        check(&store, &ledger).unwrap();
+        let (store, accounts) = store_with(&[(0, "a"), (1, "b"), (0, "c")]);
+        verdict(&store, &accounts).unwrap();
     }
 
     #[test]
     fn a_lost_event_is_found() {
-        let (store, mut ledger) = store_with(3);
-        ledger[0].add(4, &workload::payload(0, 3));
-        let error = check(&store, &ledger).unwrap_err().to_string();
-        assert!(error.contains("account-000000000000"), "{error}");
+        let (store, mut accounts) = store_with(&[(0, "a"), (1, "b")]);
+        accounts[1].add(1, 3, crc32fast::hash(b"c"));
+        let error = verdict(&store, &accounts).unwrap_err();
+        assert_eq!(error, "account-000000000001: 2 acknowledged, 1 in the log");
     }
 
     #[test]
-    fn an_event_that_nobody_acknowledged_is_found() {
-        let (store, _) = store_with(1);
-        assert!(check(&store, &vec![Account::default(); STREAMS]).is_err());
+    fn a_changed_payload_is_found() {
+        let (store, _) = store_with(&[(0, "a"), (0, "b")]);
+        let (_, accounts) = store_with(&[(0, "a"), (0, "B")]);
+        let error = verdict(&store, &accounts).unwrap_err();
+        assert_eq!(error, "account-000000000000: other events in the log than were acknowledged");
     }
 
     #[test]
-    fn another_payload_is_found() {
-        let (store, mut ledger) = store_with(1);
-        let other = workload::event(0, 7);
-        let name = workload::stream_name(0);
-        store.append(&name, workload::expect(1), [&other]).wait().unwrap();
-        ledger[0].add(2, &workload::payload(0, 1));
-        assert!(check(&store, &ledger).is_err());
+    fn an_event_that_is_there_twice_is_found() {
+        let (store, _) = store_with(&[(0, "a"), (0, "a")]);
+        let (_, accounts) = store_with(&[(0, "a")]);
+        let error = verdict(&store, &accounts).unwrap_err();
+        assert_eq!(error, "account-000000000000: 1 acknowledged, 2 in the log");
+    }
+
+    #[test]
+    fn events_in_each_others_places_are_found() {
+        let (store, _) = store_with(&[(0, "a"), (0, "b"), (1, "c")]);
+        for other in [&[(0, "b"), (0, "a"), (1, "c")], &[(1, "c"), (0, "a"), (0, "b")]] {
+            let (_, accounts) = store_with(other);
+            assert!(verdict(&store, &accounts).is_err(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn accounts_of_one_stream_add_up_in_any_order() {
+        let of = |events: &[(u64, u64, u32)]| {
+            let mut account = Account::default();
+            for &(version, position, checksum) in events {
+                account.add(version, position, checksum);
+            }
+            account
+        };
+        let mut apart = of(&[(1, 5, 7)]);
+        apart.merge(of(&[(0, 3, 9)]));
+        assert_eq!(apart, of(&[(0, 3, 9), (1, 5, 7)]));
     }
 }

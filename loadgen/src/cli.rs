@@ -1,0 +1,314 @@
+//! The command line.
+//!
+//! Owns what a user can ask for, with defaults and bounds. `main` calls it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Measures an event store under load, against what the device does by itself.
+///
+/// Without a subcommand it gives a tour of about half a minute: the device's ceiling, five ways to append,
+/// a scan, streams read at random, and opening after a kill.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub tour: Tour,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tour {
+    /// How long each part of the tour runs.
+    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = duration)]
+    pub seconds: Duration,
+    /// After each way to append, read everything back and compare it with what was acknowledged.
+    #[arg(long)]
+    pub verify: bool,
+    /// Where the tour's temporary folder is made.
+    #[arg(long, value_name = "PATH", default_value = ".")]
+    pub dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Appends, and measures it.
+    Run(Box<Run>),
+    /// Reads, or opens after a kill, and measures it.
+    Read(Read),
+    /// Measures the device and the memory by themselves.
+    Ceiling(Ceiling),
+    /// Prints `R stream version crc32` for every event of a store, in order, then `END`.
+    Dump(Dump),
+    /// Appends until it is killed: the child of `read --mode open`.
+    #[command(hide = true)]
+    AppendUntilKilled(AppendUntilKilled),
+}
+
+/// The stores that can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StoreName {
+    /// The store of this project.
+    Stratalog,
+    /// WAL, synchronous FULL, a writer thread that batches.
+    #[cfg(feature = "sqlite")]
+    Sqlite,
+    /// No store: every append is acknowledged at once, which shows what the load generator takes
+    /// itself. With exact expectations only.
+    None,
+}
+
+impl StoreName {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Stratalog => "stratalog",
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite => "sqlite",
+            Self::None => "none",
+        }
+    }
+}
+
+/// What is expected of a stream at each append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Expected {
+    /// Nothing.
+    Any,
+    /// The version that the client knows, or no stream for its first event.
+    Exact,
+}
+
+/// Where the store is, and where figures go.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// The store's directory, which is kept; without it, a temporary folder in the working directory.
+    #[arg(long, value_name = "PATH")]
+    pub dir: Option<PathBuf>,
+    /// Which store.
+    #[arg(long, value_name = "NAME", default_value = "stratalog")]
+    pub store: StoreName,
+    /// Writes the figures to this file, as one JSON object.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Leaves the ceiling out.
+    #[arg(long)]
+    pub no_ceiling: bool,
+}
+
+/// Each client has streams of its own, every stream whose number is the client's modulo their count, so
+/// that it knows their versions. Only where there are fewer streams than clients do clients share them;
+/// then exact expectations conflict, and are tried again with the version that was found.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub place: Place,
+
+    /// Threads that block for each append [default: 64].
+    #[arg(long, value_name = "N", value_parser = count, group = "clients")]
+    pub writers: Option<usize>,
+    /// tokio tasks that await each append.
+    #[arg(long, value_name = "N", value_parser = count, group = "clients")]
+    pub tasks: Option<usize>,
+    /// Threads that keep appends on their way.
+    #[arg(long, value_name = "N", value_parser = count, group = "clients")]
+    pub producers: Option<usize>,
+    /// How many appends each producer keeps on their way.
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = 1024)]
+    pub inflight: usize,
+    /// Sends this many appends a second, all clients together, whether the store keeps up or not;
+    /// latencies count from the time when each was to be sent.
+    #[arg(long, value_name = "R", value_parser = positive)]
+    pub rate: Option<f64>,
+
+    /// The length of a payload.
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = payload)]
+    pub payload: usize,
+    /// Events in an append; a latency is that of an append.
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = 1)]
+    pub batch: usize,
+    /// How many streams there are.
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = 10_000)]
+    pub streams: usize,
+    /// Chooses streams by Zipf's law with this exponent [default: uniform].
+    #[arg(long, value_name = "THETA", value_parser = theta)]
+    pub zipf: Option<f64>,
+    /// What is expected of a stream at each append.
+    #[arg(long, value_name = "WHAT", default_value = "exact")]
+    pub expect: Expected,
+    /// Threads that read whole streams at random meanwhile.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = count_or_none)]
+    pub readers: usize,
+    /// Replays a log in JSON Lines (`stream`, `type`, `timestamp`, `data`), each stream in its order,
+    /// and ends with the file; there is no warm-up then.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["payload", "batch", "streams", "zipf", "warmup"])]
+    pub input: Option<PathBuf>,
+    /// What is random begins with this number.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+
+    /// How long it counts, in seconds [default: 10, or to the end of the input].
+    #[arg(long, value_name = "S", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// How long it runs before it counts, in seconds.
+    #[arg(long, value_name = "S", default_value = "1", value_parser = duration_or_none)]
+    pub warmup: Duration,
+    /// Ends early when this many bytes of payloads were acknowledged, or of the log were written.
+    #[arg(long, value_name = "B", default_value_t = 8 << 30)]
+    pub max_bytes: u64,
+
+    /// Afterwards reads everything back and compares it with what was acknowledged.
+    #[arg(long)]
+    pub verify: bool,
+    /// Writes a line `S stream version crc32` before an event is appended and `A stream version crc32`
+    /// once it is acknowledged, to this file or, for `-`, to stdout; the report goes to stderr then.
+    #[arg(long, value_name = "FILE")]
+    pub acks: Option<PathBuf>,
+    /// Writes the distribution of latencies to this file, as percentiles in nanoseconds.
+    #[arg(long, value_name = "FILE")]
+    pub hdr: Option<PathBuf>,
+}
+
+/// What `read` measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// Reading the whole log, one thread, hot.
+    Scan,
+    /// Reading whole streams at random, one thread.
+    Streams,
+    /// Opening after a kill in the middle of writing.
+    Open,
+}
+
+impl Mode {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Scan => "scan",
+            Self::Streams => "streams",
+            Self::Open => "open",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Read {
+    #[command(flatten)]
+    pub place: Place,
+    /// How many events an empty store is filled with first.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = fill)]
+    pub fill: u64,
+    /// How many streams they are in, in turns.
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = 10_000)]
+    pub streams: usize,
+    /// The length of their payloads.
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = payload)]
+    pub payload: usize,
+    /// What is measured.
+    #[arg(long, value_name = "MODE")]
+    pub mode: Mode,
+    /// How long scans and streams are read, in seconds.
+    #[arg(long, value_name = "S", default_value = "3", value_parser = duration)]
+    pub duration: Duration,
+    /// What is random begins with this number.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ceiling {
+    /// The folder to measure in, made where there is none; without it, the working directory.
+    #[arg(long, value_name = "PATH", default_value = ".")]
+    pub dir: PathBuf,
+    /// Writes the figures to this file, as one JSON object.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dump {
+    /// The store's directory.
+    pub dir: PathBuf,
+    /// Which store.
+    #[arg(long, value_name = "NAME", default_value = "stratalog")]
+    pub store: StoreName,
+    /// Opens it for writing first, which recovers it after a crash; otherwise nothing is changed.
+    #[arg(long)]
+    pub recover: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AppendUntilKilled {
+    pub dir: PathBuf,
+    #[arg(long, default_value = "stratalog")]
+    pub store: StoreName,
+}
+
+/// From the command line's bounds, a stream's or an event's number fits into 32 bits.
+const COUNT_MAX: usize = 100_000_000;
+const PAYLOAD_BYTES_MAX: usize = 15 << 20;
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{text:?} is no such number"))
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(value: T, from: &T, to: &T) -> Result<T, String> {
+    if value >= *from && value <= *to {
+        Ok(value)
+    } else {
+        Err(format!("it must be from {from} to {to}"))
+    }
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    within(number(text)?, &1, &COUNT_MAX)
+}
+
+fn count_or_none(text: &str) -> Result<usize, String> {
+    within(number(text)?, &0, &COUNT_MAX)
+}
+
+fn fill(text: &str) -> Result<u64, String> {
+    within(number(text)?, &1, &u64::from(u32::MAX))
+}
+
+fn payload(text: &str) -> Result<usize, String> {
+    within(number(text)?, &0, &PAYLOAD_BYTES_MAX)
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    within(number(text)?, &0.001, &1e9)
+}
+
+fn theta(text: &str) -> Result<f64, String> {
+    within(number(text)?, &0.0, &10.0)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    within(number(text)?, &0.1, &1e6).map(Duration::from_secs_f64)
+}
+
+fn duration_or_none(text: &str) -> Result<Duration, String> {
+    within(number(text)?, &0.0, &1e6).map(Duration::from_secs_f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_well_formed() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn kinds_of_clients_exclude_each_other() {
+        let parse = |words: &str| Arguments::try_parse_from(words.split(' '));
+        assert!(parse("loadgen run --writers 2").is_ok());
+        assert!(parse("loadgen run --writers 2 --tasks 2").is_err());
+        assert!(parse("loadgen run --input x --payload 3").is_err());
+        assert!(parse("loadgen run --duration 0").is_err());
+        assert!(parse("loadgen --seconds 2 --verify --dir x").is_ok());
+    }
+}

@@ -1,0 +1,316 @@
+//! A client: what it appends next, what it expects, and its account of what was acknowledged.
+//!
+//! Owns everything about an append but how it is waited for, which the kinds of clients know. Nothing
+//! here is shared between clients, and nothing is allocated for an event, unless batches are verified.
+
+use std::sync::Arc;
+
+use super::pacing::{Pace, Slips};
+use super::window::{Clock, Recorder, Tally};
+use crate::AnyError;
+use crate::acks::Acks;
+use crate::target::{Acknowledged, Expect, NewEvent};
+use crate::verify::Account;
+use crate::workload::EVENT_TYPE;
+use crate::workload::payloads::Pool;
+use crate::workload::streams::{Choice, Chooser, Names, Share};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Client {
+    number: u32,
+    names: Names,
+    share: Share,
+    source: Source,
+    /// The events of the next append; those of a replay, all of them.
+    events: Vec<NewEvent>,
+    /// By slot, the version that the stream's next event will have.
+    next_versions: Vec<u64>,
+    exact: bool,
+    /// By slot, what was acknowledged, where that is to be verified.
+    ledger: Option<Vec<Account>>,
+    acks: Option<Acks>,
+    pub pace: Pace,
+    pub recorder: Recorder,
+    conflicts: u64,
+    slips: Slips,
+}
+
+/// Where the events come from.
+#[derive(Debug)]
+enum Source {
+    Made {
+        chooser: Chooser,
+        random: fastrand::Rng,
+        pool: Pool,
+        /// How many events were made, and how many may be.
+        counter: u64,
+        limit: u64,
+    },
+    /// The slots of the events, and which is next.
+    Replay { slots: Vec<u32>, next: usize },
+}
+
+/// What a client appends.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Payloads from the pool, in appends of `batch` events, up to `limit` events.
+    Made { pool: Pool, batch: usize, choice: Choice, seed: u64, limit: u64 },
+    /// These events, each with the number of its stream.
+    Replay(Vec<(usize, NewEvent)>),
+}
+
+/// How a client goes about it.
+#[derive(Debug)]
+pub(crate) struct Habits {
+    pub exact: bool,
+    /// Whether to keep a ledger.
+    pub ledger: bool,
+    pub acks: Option<Acks>,
+    pub pace: Pace,
+}
+
+/// An append that was decided on.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    slot: u32,
+    /// Its first event in [`Client::events`].
+    first: u32,
+    events: u32,
+    bytes: u32,
+    /// The version that its first event has, where nobody is in between.
+    version: u64,
+    checksums: Checksums,
+}
+
+/// The checksums of an append's payloads, where somebody wants them.
+#[derive(Debug, Clone)]
+enum Checksums {
+    Unused,
+    One(u32),
+    Many(Box<[u32]>),
+}
+
+impl Checksums {
+    fn of(events: &[NewEvent]) -> Self {
+        match events {
+            [event] => Self::One(crc32fast::hash(event.payload())),
+            events => {
+                Self::Many(events.iter().map(|event| crc32fast::hash(event.payload())).collect())
+            }
+        }
+    }
+
+    fn as_slice(&self) -> &[u32] {
+        match self {
+            Self::Unused => &[],
+            Self::One(checksum) => std::slice::from_ref(checksum),
+            Self::Many(checksums) => checksums,
+        }
+    }
+}
+
+impl Client {
+    pub(crate) fn new(
+        number: usize,
+        names: &Names,
+        share: Share,
+        work: Work,
+        habits: Habits,
+        recorder: Recorder,
+    ) -> Self {
+        let (source, events) = match work {
+            Work::Made { pool, batch, choice, seed, limit } => {
+                let payload = vec![0; pool.payload_bytes()];
+                let events = vec![NewEvent::bytes(EVENT_TYPE, payload); batch];
+                let random = fastrand::Rng::with_seed(seed.wrapping_add(number as u64));
+                let chooser = Chooser::new(&share, choice);
+                (Source::Made { chooser, random, pool, counter: 0, limit }, events)
+            }
+            Work::Replay(events) => {
+                let (slots, events) = events
+                    .into_iter()
+                    .map(|(stream, event)| (to_u32(share.slot(stream)), event))
+                    .unzip();
+                (Source::Replay { slots, next: 0 }, events)
+            }
+        };
+        Self {
+            number: to_u32(number),
+            names: Arc::clone(names),
+            share,
+            source,
+            events,
+            next_versions: vec![0; share.slots()],
+            exact: habits.exact,
+            ledger: habits.ledger.then(|| vec![Account::default(); share.slots()]),
+            acks: habits.acks,
+            pace: habits.pace,
+            recorder,
+            conflicts: 0,
+            slips: Slips::default(),
+        }
+    }
+
+    /// Decides on the next append; `None` where there is no more to append. Its events are those of
+    /// [`Client::events`] until the next call.
+    pub(crate) fn next(&mut self) -> Option<Draft> {
+        let (slot, first, events) = match &mut self.source {
+            Source::Made { chooser, random, pool, counter, limit } => {
+                if *counter >= *limit {
+                    return None;
+                }
+                for event in &mut self.events {
+                    pool.fill(event.payload_mut(), self.number, *counter);
+                    *counter += 1;
+                }
+                (chooser.choose(random), 0, self.events.len())
+            }
+            Source::Replay { slots, next } => {
+                let slot = *slots.get(*next)?;
+                *next += 1;
+                (slot as usize, *next - 1, 1)
+            }
+        };
+        let appended = &self.events[first..first + events];
+        let bytes = appended.iter().map(|event| event.payload().len()).sum();
+        let checked = self.ledger.is_some() || self.acks.is_some();
+        let checksums = if checked { Checksums::of(appended) } else { Checksums::Unused };
+        let version = self.next_versions[slot];
+        self.next_versions[slot] += events as u64;
+        Some(Draft {
+            slot: to_u32(slot),
+            first: to_u32(first),
+            events: to_u32(events),
+            bytes: to_u32(bytes),
+            version,
+            checksums,
+        })
+    }
+
+    /// To be called before the append is sent, each time that it is.
+    pub(crate) fn sending(&mut self, draft: &Draft) -> Result<(), AnyError> {
+        match &mut self.acks {
+            None => Ok(()),
+            Some(acks) => {
+                let stream = &self.names[self.share.stream(draft.slot as usize)];
+                acks.sending(stream, draft.version, draft.checksums.as_slice())
+            }
+        }
+    }
+
+    /// The stream that a draft is for.
+    pub(crate) fn stream(&self, draft: &Draft) -> &str {
+        &self.names[self.share.stream(draft.slot as usize)]
+    }
+
+    /// What a draft expects of its stream.
+    pub(crate) fn expect(&self, draft: &Draft) -> Expect {
+        if self.exact {
+            draft.version.checked_sub(1).map_or(Expect::NoStream, Expect::Version)
+        } else {
+            Expect::Any
+        }
+    }
+
+    /// The events of a draft.
+    pub(crate) fn events(&self, draft: &Draft) -> &[NewEvent] {
+        let first = draft.first as usize;
+        &self.events[first..first + draft.events as usize]
+    }
+
+    /// Somebody else was faster: the draft goes behind the stream's last event.
+    pub(crate) fn conflicted(
+        &mut self,
+        draft: &mut Draft,
+        actual: Option<u64>,
+    ) -> Result<(), AnyError> {
+        if !self.share.shared {
+            let stream = self.stream(draft);
+            let text = format!("{stream}: expected {}, found {actual:?}", draft.version);
+            return Err(text.into());
+        }
+        self.conflicts += 1;
+        draft.version = actual.map_or(0, |last| last + 1);
+        self.next_versions[draft.slot as usize] = draft.version + u64::from(draft.events);
+        Ok(())
+    }
+
+    /// The append was acknowledged at `now`; its latency counts from `since`.
+    pub(crate) fn acknowledged(
+        &mut self,
+        clock: &Clock,
+        draft: &Draft,
+        acknowledged: Acknowledged,
+        since: u64,
+        now: u64,
+    ) -> Result<(), AnyError> {
+        let done = Tally { events: u64::from(draft.events), bytes: u64::from(draft.bytes) };
+        self.recorder.record(clock, since, now, done);
+        if acknowledged.version != draft.version && (self.exact || !self.share.shared) {
+            let (stream, version) = (self.stream(draft), draft.version);
+            let found = acknowledged.version;
+            return Err(format!("{stream}: {version} was acknowledged as {found}").into());
+        }
+        let slot = draft.slot as usize;
+        if let Some(ledger) = &mut self.ledger {
+            let account = &mut ledger[slot];
+            for (after, checksum) in (0..).zip(draft.checksums.as_slice()) {
+                let Acknowledged { version, position } = acknowledged;
+                account.add(version + after, position + after, *checksum);
+            }
+        }
+        if let Some(acks) = &mut self.acks {
+            let stream = &self.names[self.share.stream(slot)];
+            acks.acknowledged(stream, draft.version, draft.checksums.as_slice())?;
+        }
+        Ok(())
+    }
+
+    /// Makes so many events more than its limit was.
+    pub(crate) fn go_on(&mut self, events: u64) {
+        if let Source::Made { limit, .. } = &mut self.source {
+            *limit += events;
+        }
+    }
+
+    /// The load is over.
+    pub(crate) fn finish(&mut self, end: u64) {
+        self.slips = self.pace.finish(end);
+    }
+
+    /// How many appends had to be sent again.
+    pub(crate) fn conflicts(&self) -> u64 {
+        self.conflicts
+    }
+
+    pub(crate) fn slips(&self) -> Slips {
+        self.slips
+    }
+
+    /// Adds what was acknowledged to the accounts of all streams.
+    pub(crate) fn settle(&self, accounts: &mut [Account]) {
+        for (slot, account) in self.ledger.iter().flatten().enumerate() {
+            accounts[self.share.stream(slot)].merge(*account);
+        }
+    }
+}
+
+/// Splits a log among clients: each has whole streams, in their order.
+pub(crate) fn split(events: Vec<(usize, NewEvent)>, clients: usize) -> Vec<Vec<(usize, NewEvent)>> {
+    let mut parts: Vec<_> = (0..clients).map(|_| Vec::new()).collect();
+    for (stream, event) in events {
+        parts[stream % clients].push((stream, event));
+    }
+    parts
+}
+
+/// A number that the command line bounds.
+fn to_u32(number: usize) -> u32 {
+    u32::try_from(number).expect("the command line bounds it")
+}
+
+/// A clock's end, for a client that has no more to append.
+pub(crate) fn end_of(clock: &Clock) -> u64 {
+    clock.end().min(clock.now())
+}

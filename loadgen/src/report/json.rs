@@ -1,0 +1,238 @@
+//! The figures, with the names that they have in JSON. What was not measured is null.
+
+use std::path::Path;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::environment::Environment;
+use crate::AnyError;
+use crate::ceiling::Ceiling as Measured;
+
+/// Everything about one measurement.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Report {
+    pub store: Option<&'static str>,
+    pub workload: Workload,
+    pub environment: Environment,
+    pub append: Append,
+    pub read: Read,
+    pub resources: Resources,
+    pub ceiling: Ceiling,
+    pub ratio: Ratio,
+    /// Whether what was read back is what was acknowledged.
+    pub verified: Option<bool>,
+}
+
+/// What was asked for, and how it went.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Workload {
+    pub mode: &'static str,
+    pub clients: Option<&'static str>,
+    pub count: Option<usize>,
+    pub inflight: Option<usize>,
+    pub rate: Option<f64>,
+    /// Sends of an open loop that were more than a millisecond late, and that were not made at all.
+    pub late: Option<u64>,
+    pub skipped: Option<u64>,
+    pub payload_bytes: Option<usize>,
+    pub batch: Option<usize>,
+    pub streams: Option<usize>,
+    pub zipf: Option<f64>,
+    pub expect: Option<&'static str>,
+    pub readers: Option<usize>,
+    pub input: Option<String>,
+    pub seed: Option<u64>,
+    pub duration_seconds: Option<f64>,
+    pub warmup_seconds: Option<f64>,
+    pub max_bytes: Option<u64>,
+    /// Whether `max_bytes` ended it.
+    pub ended_early: Option<bool>,
+    /// What a store was filled with before it was read.
+    pub fill: Option<u64>,
+    /// Bytes that were written to the last segment before a kill, the median of all rounds.
+    pub open_tail_bytes: Option<u64>,
+    /// Bytes that an opening after a kill has read, the median of all rounds.
+    pub open_read_bytes: Option<u64>,
+}
+
+/// Bytes are those of payloads; conflicts are no events.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Append {
+    pub events: Option<u64>,
+    pub conflicts: Option<u64>,
+    pub seconds: Option<f64>,
+    pub events_per_second: Option<f64>,
+    pub bytes_per_second: Option<f64>,
+    pub latency_ns: Latency,
+    pub batch_events_mean: Option<f64>,
+    pub write_amplification: Option<f64>,
+    pub log_bytes_per_event: Option<f64>,
+}
+
+/// Of appends, from the call, or from when it was intended, to the acknowledgement.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Latency {
+    pub p50: Option<u64>,
+    pub p90: Option<u64>,
+    pub p99: Option<u64>,
+    pub p999: Option<u64>,
+    pub max: Option<u64>,
+}
+
+/// Bytes are those of frames for scans, and of payloads for streams.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Read {
+    pub events_per_second: Option<f64>,
+    pub bytes_per_second: Option<f64>,
+    pub stream_p50_ns: Option<u64>,
+    pub open_ns: Option<u64>,
+}
+
+/// Of the whole process: the store and its clients.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Resources {
+    pub cpu_seconds: Option<f64>,
+    pub rss_peak_bytes: Option<u64>,
+}
+
+/// The mean of what was measured before and afterwards.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Ceiling {
+    pub write_4k_p50_ns: Option<f64>,
+    pub write_4k_per_second: Option<f64>,
+    pub write_256k_qd4_bytes_per_second: Option<f64>,
+    pub memory_sum_bytes_per_second: Option<f64>,
+    pub stable: Option<bool>,
+}
+
+/// What the store reached of the ceiling.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Ratio {
+    pub p50_to_ceiling: Option<f64>,
+    pub events_to_ceiling_writes: Option<f64>,
+    pub bandwidth_to_ceiling: Option<f64>,
+    pub scan_to_memory_sum: Option<f64>,
+}
+
+impl Latency {
+    /// The quantiles of recorded nanoseconds.
+    pub(crate) fn of(latency: &Histogram<u64>) -> Self {
+        let quantile =
+            |quantile| (!latency.is_empty()).then(|| latency.value_at_quantile(quantile));
+        Self {
+            p50: quantile(0.5),
+            p90: quantile(0.9),
+            p99: quantile(0.99),
+            p999: quantile(0.999),
+            max: quantile(1.0),
+        }
+    }
+}
+
+impl Report {
+    /// Takes the ceiling up, and the ratios to it.
+    pub(crate) fn compare(&mut self, ceiling: &Measured) {
+        self.ceiling = Ceiling {
+            write_4k_p50_ns: Some(ceiling.write_4k_p50_ns),
+            write_4k_per_second: Some(ceiling.write_4k_per_second),
+            write_256k_qd4_bytes_per_second: Some(ceiling.write_256k_bytes_per_second),
+            memory_sum_bytes_per_second: ceiling.memory_sum_bytes_per_second,
+            stable: Some(ceiling.stable),
+        };
+        let (append, over) = (&self.append, |figure: Option<f64>, by| figure.map(|one| one / by));
+        let p50 = append.latency_ns.p50.map(|nanos| nanos as f64);
+        let scan = self.read.bytes_per_second.filter(|_| self.workload.mode == "scan");
+        self.ratio = Ratio {
+            p50_to_ceiling: over(p50, ceiling.write_4k_p50_ns),
+            events_to_ceiling_writes: over(append.events_per_second, ceiling.write_4k_per_second),
+            bandwidth_to_ceiling: over(
+                append.bytes_per_second,
+                ceiling.write_256k_bytes_per_second,
+            ),
+            scan_to_memory_sum: scan
+                .zip(ceiling.memory_sum_bytes_per_second)
+                .map(|(scan, memory)| scan / memory),
+        };
+    }
+
+    /// Writes it to a file as one JSON object.
+    pub(crate) fn write(&self, path: &Path) -> Result<(), AnyError> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        Ok(std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_measured_is_null_under_its_name() {
+        let json = serde_json::to_value(Report::default()).unwrap();
+        for name in [
+            "/store",
+            "/append/events",
+            "/append/conflicts",
+            "/append/seconds",
+            "/append/events_per_second",
+            "/append/bytes_per_second",
+            "/append/latency_ns/p50",
+            "/append/latency_ns/p90",
+            "/append/latency_ns/p99",
+            "/append/latency_ns/p999",
+            "/append/latency_ns/max",
+            "/append/batch_events_mean",
+            "/append/write_amplification",
+            "/append/log_bytes_per_event",
+            "/read/events_per_second",
+            "/read/bytes_per_second",
+            "/read/stream_p50_ns",
+            "/read/open_ns",
+            "/resources/cpu_seconds",
+            "/resources/rss_peak_bytes",
+            "/ceiling/write_4k_p50_ns",
+            "/ceiling/write_4k_per_second",
+            "/ceiling/write_256k_qd4_bytes_per_second",
+            "/ceiling/memory_sum_bytes_per_second",
+            "/ceiling/stable",
+            "/ratio/p50_to_ceiling",
+            "/ratio/events_to_ceiling_writes",
+            "/ratio/bandwidth_to_ceiling",
+            "/ratio/scan_to_memory_sum",
+            "/verified",
+        ] {
+            assert_eq!(json.pointer(name), Some(&serde_json::Value::Null), "{name}");
+        }
+        assert!(json["workload"].is_object() && json["environment"].is_object());
+    }
+
+    #[test]
+    fn ratios_are_of_the_ceiling() {
+        let mut report = Report::default();
+        report.workload.mode = "scan";
+        report.append.events_per_second = Some(30_000.0);
+        report.append.bytes_per_second = Some(5e8);
+        report.append.latency_ns.p50 = Some(150_000);
+        report.read.bytes_per_second = Some(1e10);
+        report.compare(&Measured {
+            write_4k_p50_ns: 100_000.0,
+            write_4k_per_second: 10_000.0,
+            write_256k_bytes_per_second: 1e9,
+            memory_sum_bytes_per_second: Some(2e10),
+            stable: true,
+            disk: String::new(),
+        });
+        let ratio = &report.ratio;
+        let ratios = [
+            (ratio.p50_to_ceiling, 1.5),
+            (ratio.events_to_ceiling_writes, 3.0),
+            (ratio.bandwidth_to_ceiling, 0.5),
+            (ratio.scan_to_memory_sum, 0.5),
+        ];
+        for (ratio, expected) in ratios {
+            assert!((ratio.unwrap() - expected).abs() < 1e-9, "{ratio:?}, not {expected}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The figures as a table.
+
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use comfy_table::{CellAlignment, Table};
+
+use super::json::Report;
+
+/// A table of a figure's name, its value and a remark.
+#[derive(Debug)]
+struct Rows(Table);
+
+impl Rows {
+    fn new() -> Self {
+        let mut table = Table::new();
+        table.load_style(UTF8_BORDERS_ONLY);
+        Self(table)
+    }
+
+    /// Adds a figure, if it was measured.
+    fn add(&mut self, name: &str, value: Option<String>) {
+        if let Some(value) = value {
+            self.0.add_row([name, &value]);
+        }
+    }
+
+    fn text(mut self) -> String {
+        if let Some(column) = self.0.column_mut(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        self.0.to_string()
+    }
+}
+
+/// Everything that was measured, with the environment.
+pub(crate) fn report(report: &Report) -> String {
+    let (append, read) = (&report.append, &report.read);
+    let (ceiling, ratio) = (&report.ceiling, &report.ratio);
+    let mut rows = Rows::new();
+    rows.add("events", append.events.map(whole));
+    rows.add("conflicts", append.conflicts.filter(|&conflicts| conflicts > 0).map(whole));
+    rows.add("seconds", append.seconds.map(|seconds| format!("{seconds:.2}")));
+    rows.add("events/s", append.events_per_second.map(rounded));
+    rows.add("payload MB/s", append.bytes_per_second.map(megabytes));
+    let latency = &append.latency_ns;
+    rows.add("p50 µs", latency.p50.map(micros));
+    rows.add("p90 µs", latency.p90.map(micros));
+    rows.add("p99 µs", latency.p99.map(micros));
+    rows.add("p99.9 µs", latency.p999.map(micros));
+    rows.add("max µs", latency.max.map(micros));
+    rows.add("late sends", report.workload.late.map(whole));
+    rows.add("skipped sends", report.workload.skipped.map(whole));
+    rows.add("events in a batch, mean", append.batch_events_mean.map(tenths));
+    rows.add("write amplification", append.write_amplification.map(hundredths));
+    rows.add("log bytes for an event", append.log_bytes_per_event.map(tenths));
+    rows.add("read: events/s", read.events_per_second.map(rounded));
+    rows.add("read: MB/s", read.bytes_per_second.map(megabytes));
+    rows.add("read: p50 of a stream, µs", read.stream_p50_ns.map(micros));
+    rows.add("open after a kill, ms", read.open_ns.map(|nanos| hundredths(nanos as f64 / 1e6)));
+    let megabytes_of = |bytes: Option<u64>| bytes.map(|bytes| megabytes(bytes as f64));
+    rows.add("tail before a kill, MB", megabytes_of(report.workload.open_tail_bytes));
+    rows.add("read by an opening, MB", megabytes_of(report.workload.open_read_bytes));
+    rows.add("CPU seconds", report.resources.cpu_seconds.map(hundredths));
+    let seconds_per_event =
+        report.resources.cpu_seconds.zip(append.events).filter(|(_, events)| *events > 0);
+    rows.add(
+        "CPU seconds for a million events",
+        seconds_per_event.map(|(seconds, events)| hundredths(seconds * 1e6 / events as f64)),
+    );
+    rows.add("peak memory, MiB", report.resources.rss_peak_bytes.map(|bytes| whole(bytes >> 20)));
+    rows.add("ceiling: 4 KiB write p50 µs", ceiling.write_4k_p50_ns.map(|ns| tenths(ns / 1e3)));
+    rows.add("ceiling: 4 KiB writes/s", ceiling.write_4k_per_second.map(rounded));
+    rows.add("ceiling: 256 KiB x 4, MB/s", ceiling.write_256k_qd4_bytes_per_second.map(megabytes));
+    rows.add("ceiling: memory sum, MB/s", ceiling.memory_sum_bytes_per_second.map(megabytes));
+    rows.add("p50 / ceiling's p50", ratio.p50_to_ceiling.map(hundredths));
+    rows.add("events/s / ceiling's writes/s", ratio.events_to_ceiling_writes.map(hundredths));
+    rows.add("payload MB/s / ceiling's MB/s", ratio.bandwidth_to_ceiling.map(thousandths));
+    rows.add("scan / memory sum", ratio.scan_to_memory_sum.map(thousandths));
+    rows.add("verified", report.verified.map(|good| if good { "yes" } else { "NO" }.into()));
+    let mut text = format!("{}\n{}", report.environment.describe(), rows.text());
+    if report.workload.ended_early == Some(true) {
+        let bytes = report.workload.max_bytes.unwrap_or_default();
+        text.extend(["\nEnded early: --max-bytes ", &bytes.to_string(), " was reached."]);
+    }
+    if ceiling.stable == Some(false) {
+        text.push_str(UNSTABLE);
+    }
+    text
+}
+
+const UNSTABLE: &str = "\nThe ceiling is NOT STABLE: it moved by more than a fifth between before and \
+                        afterwards, so the ratios say little.";
+
+/// One line of the tour.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub name: &'static str,
+    pub report: Report,
+}
+
+/// The tour: one line for each part.
+pub(crate) fn tour(lines: &[Line]) -> String {
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY);
+    table.set_header([
+        "",
+        "events/s",
+        "MB/s",
+        "p50 µs",
+        "p99 µs",
+        "p99.9 µs",
+        "batch",
+        "p50 / ceiling",
+        "events / write",
+        "MB/s / ceiling",
+        "stable",
+        "verified",
+    ]);
+    for line in lines {
+        table.add_row(tour_row(line));
+    }
+    for column in 1..12 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.to_string()
+}
+
+fn tour_row(Line { name, report }: &Line) -> Vec<String> {
+    let Report { append, read, ceiling, ratio, .. } = report;
+    let yes = |good| if good { "yes" } else { "NO" }.to_owned();
+    let p50 = append.latency_ns.p50.or(read.stream_p50_ns).or(read.open_ns);
+    [
+        Some((*name).to_owned()),
+        append.events_per_second.or(read.events_per_second).map(rounded),
+        append.bytes_per_second.or(read.bytes_per_second).map(megabytes),
+        p50.map(micros),
+        append.latency_ns.p99.map(micros),
+        append.latency_ns.p999.map(micros),
+        append.batch_events_mean.map(tenths),
+        ratio.p50_to_ceiling.map(hundredths),
+        ratio.events_to_ceiling_writes.map(hundredths),
+        ratio.bandwidth_to_ceiling.or(ratio.scan_to_memory_sum).map(thousandths),
+        ceiling.stable.map(yes),
+        report.verified.map(yes),
+    ]
+    .map(Option::unwrap_or_default)
+    .into()
+}
+
+/// A whole number, in groups of three digits.
+pub(crate) fn whole(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure above 0")]
+pub(crate) fn rounded(number: f64) -> String {
+    whole(number.round() as u64)
+}
+
+fn micros(nanos: u64) -> String {
+    if nanos < 100_000 { tenths(nanos as f64 / 1e3) } else { rounded(nanos as f64 / 1e3) }
+}
+
+pub(crate) fn megabytes(bytes: f64) -> String {
+    if bytes < 1e8 { tenths(bytes / 1e6) } else { rounded(bytes / 1e6) }
+}
+
+fn tenths(number: f64) -> String {
+    format!("{number:.1}")
+}
+
+fn hundredths(number: f64) -> String {
+    format!("{number:.2}")
+}
+
+fn thousandths(number: f64) -> String {
+    format!("{number:.3}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!(whole(0), "0");
+        assert_eq!(whole(999), "999");
+        assert_eq!(whole(1_000), "1,000");
+        assert_eq!(rounded(1_234_567.6), "1,234,568");
+        assert_eq!(micros(97_400), "97.4");
+        assert_eq!(micros(1_234_000), "1,234");
+    }
+
+    #[test]
+    fn what_was_not_measured_is_not_in_the_table() {
+        let mut measured = Report::default();
+        measured.append.events_per_second = Some(12_345.0);
+        measured.ceiling.stable = Some(false);
+        measured.workload.ended_early = Some(true);
+        let text = report(&measured);
+        assert!(text.contains("12,345") && text.contains("NOT STABLE"));
+        assert!(text.contains("Ended early"));
+        assert!(!text.contains("p99") && !text.contains("verified"));
+    }
+}

@@ -1,0 +1,136 @@
+//! The stores under test, behind one seam: what a client may ask of a store.
+//!
+//! Owns [`Target`] and what passes through it. The clients, the readers, the verification and the dump
+//! call it; each store has a file of its own here. It is generic, not dynamic: the loops that are
+//! measured are compiled for each store.
+
+pub(crate) mod none;
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;
+pub(crate) mod stratalog;
+
+use std::path::Path;
+
+pub(crate) use ::stratalog::{Expect, NewEvent};
+
+use crate::AnyError;
+
+/// An open store. Clones share it.
+pub(crate) trait Target: Clone + Send + Sync + 'static {
+    /// An append that was prepared and claims nothing yet.
+    type Append: Append;
+
+    /// Opens the store in a directory, making it where there is none, and recovering it after a crash.
+    fn open(directory: &Path) -> Result<Self, AnyError>;
+
+    /// Opens the store in a directory for reading, and changes nothing.
+    fn open_read_only(directory: &Path) -> Result<Self, AnyError>;
+
+    /// Prepares an append of all of these events to a stream.
+    fn append(&self, stream: &str, expect: Expect, events: &[NewEvent]) -> Self::Append;
+
+    /// Reads a stream from its first event.
+    fn read_stream(&self, stream: &str, see: impl FnMut(Seen<'_>)) -> Result<(), AnyError>;
+
+    /// Reads every event in the order of positions, until `see` fails.
+    fn read_all(&self, see: impl FnMut(Seen<'_>) -> Result<(), AnyError>) -> Result<(), AnyError>;
+
+    /// Goes over the payload of every event in the order of positions; what else an event has is not asked
+    /// for.
+    fn scan(&self, see: impl FnMut(&[u8])) -> Result<(), AnyError>;
+
+    /// What was committed since the store was opened.
+    fn committed(&self) -> Committed;
+
+    /// What the store holds.
+    fn content(&self) -> Result<Content, AnyError>;
+
+    /// One line on what carries the store.
+    fn backend(&self) -> String;
+
+    /// The store's own check of everything that it holds.
+    fn check_itself(&self) -> Result<(), AnyError>;
+
+    /// Closes it, and waits until that is done.
+    fn close(self) -> Result<(), AnyError>;
+}
+
+/// An append, and the ways to wait for it.
+pub(crate) trait Append: Send + 'static {
+    /// An append that is on its way.
+    type Pending: Pending;
+
+    /// Blocks until it is durable.
+    fn wait(self) -> Result<Acknowledged, Refused>;
+
+    /// Suspends until it is durable.
+    fn finish(self) -> impl Future<Output = Result<Acknowledged, Refused>> + Send;
+
+    /// Sends it without waiting; `None` where the store has no room for it now. Then it can be called
+    /// again.
+    fn try_submit(&mut self) -> Result<Option<Self::Pending>, Refused>;
+}
+
+/// An append that is on its way: polled, or waited for.
+pub(crate) trait Pending:
+    Future<Output = Result<Acknowledged, Refused>> + Unpin + Send + 'static
+{
+    /// Blocks until it is durable.
+    fn wait(self) -> Result<Acknowledged, Refused>;
+}
+
+/// Where the first event of a durable append is; the others follow without a gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Acknowledged {
+    pub version: u64,
+    pub position: u64,
+}
+
+/// Why an append did not happen.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The stream is not as expected: its last version.
+    Conflict(Option<u64>),
+    Failed(AnyError),
+}
+
+impl Refused {
+    /// The error of an append that nothing could have conflicted with.
+    pub(crate) fn into_error(self) -> AnyError {
+        match self {
+            Self::Conflict(actual) => {
+                format!("a conflict in a stream of its own: the last version is {actual:?}").into()
+            }
+            Self::Failed(error) => error,
+        }
+    }
+}
+
+/// An event as it is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen<'a> {
+    pub position: u64,
+    pub stream: &'a str,
+    pub version: u64,
+    pub payload: &'a [u8],
+}
+
+/// Counts since a store was opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Committed {
+    pub events: u64,
+    /// Commits that the events were in.
+    pub batches: u64,
+    /// Bytes that were written for them.
+    pub bytes: u64,
+}
+
+/// What a store holds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Content {
+    pub events: u64,
+    /// Bytes that hold the events, without what is derived from them.
+    pub log_bytes: u64,
+    /// Files that hold events, for a store that goes on from one file to the next.
+    pub segments: u64,
+}

@@ -1,0 +1,169 @@
+//! stratalog as a store under test.
+//!
+//! Owns the translation of [`Target`] into its interface.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use stratalog::{AppendError, Receipt, Store};
+
+use super::{Acknowledged, Append, Committed, Content, Expect, NewEvent, Pending, Refused};
+use super::{Seen, Target};
+use crate::AnyError;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(crate) struct Stratalog(Store);
+
+/// An append that was encoded.
+#[derive(Debug)]
+pub(crate) struct Encoded(stratalog::Append);
+
+/// An append that has its place in the log.
+#[derive(Debug)]
+pub(crate) struct Claimed(stratalog::Pending);
+
+#[cfg(test)]
+impl Stratalog {
+    /// A store without files.
+    pub(crate) fn in_memory() -> Self {
+        let disk = std::sync::Arc::new(stratalog::disk::MemoryDisk::new());
+        Self(Store::options().open_on(disk).unwrap())
+    }
+}
+
+impl Target for Stratalog {
+    type Append = Encoded;
+
+    fn open(directory: &Path) -> Result<Self, AnyError> {
+        Ok(Self(Store::options().open(directory)?))
+    }
+
+    fn open_read_only(directory: &Path) -> Result<Self, AnyError> {
+        Ok(Self(Store::options().open_read_only(directory)?))
+    }
+
+    fn append(&self, stream: &str, expect: Expect, events: &[NewEvent]) -> Encoded {
+        Encoded(self.0.append(stream, expect, events))
+    }
+
+    fn read_stream(&self, stream: &str, mut see: impl FnMut(Seen<'_>)) -> Result<(), AnyError> {
+        let mut reader = self.0.read_stream(stream).forward();
+        while let Some(batch) = reader.next_batch()? {
+            for event in &batch {
+                see(seen(event));
+            }
+        }
+        Ok(())
+    }
+
+    fn read_all(
+        &self,
+        mut see: impl FnMut(Seen<'_>) -> Result<(), AnyError>,
+    ) -> Result<(), AnyError> {
+        let mut reader = self.0.read_all().forward();
+        while let Some(batch) = reader.next_batch()? {
+            for event in &batch {
+                see(seen(event))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn scan(&self, mut see: impl FnMut(&[u8])) -> Result<(), AnyError> {
+        let mut reader = self.0.read_all().forward();
+        while let Some(batch) = reader.next_batch()? {
+            for event in &batch {
+                see(event.payload());
+            }
+        }
+        Ok(())
+    }
+
+    fn committed(&self) -> Committed {
+        let stats = self.0.write_stats();
+        Committed { events: stats.events, batches: stats.batches, bytes: stats.batch_bytes }
+    }
+
+    fn content(&self) -> Result<Content, AnyError> {
+        let stats = self.0.stats()?;
+        let (events, log_bytes, segments) = (stats.events, stats.log_bytes, stats.segments);
+        Ok(Content { events, log_bytes, segments })
+    }
+
+    fn backend(&self) -> String {
+        self.0.backend()
+    }
+
+    fn check_itself(&self) -> Result<(), AnyError> {
+        match self.0.verify(|_, _| {})?.findings.first() {
+            Some(finding) => Err(finding.to_string().into()),
+            None => Ok(()),
+        }
+    }
+
+    fn close(self) -> Result<(), AnyError> {
+        Ok(self.0.close()?)
+    }
+}
+
+impl Append for Encoded {
+    type Pending = Claimed;
+
+    fn wait(self) -> Result<Acknowledged, Refused> {
+        outcome(self.0.wait())
+    }
+
+    async fn finish(self) -> Result<Acknowledged, Refused> {
+        outcome(self.0.await)
+    }
+
+    fn try_submit(&mut self) -> Result<Option<Claimed>, Refused> {
+        match self.0.try_submit() {
+            Ok(pending) => Ok(Some(Claimed(pending))),
+            Err(AppendError::Busy) => Ok(None),
+            Err(error) => Err(refused(error)),
+        }
+    }
+}
+
+impl Future for Claimed {
+    type Output = Result<Acknowledged, Refused>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(outcome)
+    }
+}
+
+impl Pending for Claimed {
+    fn wait(self) -> Result<Acknowledged, Refused> {
+        outcome(self.0.wait())
+    }
+}
+
+fn outcome(outcome: Result<Receipt, AppendError>) -> Result<Acknowledged, Refused> {
+    match outcome {
+        Ok(receipt) => Ok(Acknowledged {
+            version: receipt.versions().start,
+            position: receipt.first_position().get(),
+        }),
+        Err(error) => Err(refused(error)),
+    }
+}
+
+fn refused(error: AppendError) -> Refused {
+    match error {
+        AppendError::Conflict(conflict) => Refused::Conflict(conflict.actual()),
+        error => Refused::Failed(error.into()),
+    }
+}
+
+fn seen(event: stratalog::EventRef<'_>) -> Seen<'_> {
+    Seen {
+        position: event.position().get(),
+        stream: event.stream(),
+        version: event.version(),
+        payload: event.payload(),
+    }
+}
