@@ -15,6 +15,8 @@ pub const STREAMS: u64 = 7;
 pub struct Script {
     /// Decides everything.
     pub seed: u64,
+    /// Whether its appends are so large that several batches are in flight at once.
+    large: bool,
 }
 
 /// One append of a script.
@@ -73,8 +75,34 @@ impl Known {
 }
 
 impl Script {
+    /// Appends of up to some KiB.
+    pub const fn small(seed: u64) -> Self {
+        Self { seed, large: false }
+    }
+
+    /// Appends of one event, of 60 to 130 KiB, several of them always on their way. For segments of 1 MiB
+    /// and more.
+    pub const fn large(seed: u64) -> Self {
+        Self { seed, large: true }
+    }
+
+    fn large_unit(self, number: usize) -> Unit {
+        let mut random = fastrand::Rng::with_seed(self.seed ^ (number as u64 + 1) << 20);
+        let stream = format!("stream-{}", random.u64(0..STREAMS));
+        let mut payload = vec![0; random.usize(60 << 10..130 << 10)];
+        random.fill(&mut payload);
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&(number as u64 + 1).to_be_bytes());
+        id[8..].copy_from_slice(&1_u64.to_be_bytes());
+        let event = NewEvent::bytes("type-large", payload).id(EventId::from_bytes(id));
+        Unit { stream, events: vec![event] }
+    }
+
     /// One of its appends: of one or of several events, of 12 bytes to several KiB each.
     pub fn unit(self, number: usize) -> Unit {
+        if self.large {
+            return self.large_unit(number);
+        }
         let mut random = fastrand::Rng::with_seed(self.seed ^ (number as u64 + 1) << 20);
         let stream = format!("stream-{}", random.u64(0..STREAMS));
         let count = if random.u8(0..10) < 7 { 1 } else { random.u64(2..7) };
@@ -138,7 +166,11 @@ impl Script {
                     return (known, Some(failed.unwrap_or(error)));
                 }
             }
-            let most = if random.bool() { 0 } else { random.usize(0..5) };
+            let most = match random.bool() {
+                _ if self.large => random.usize(5..9),
+                true => 0,
+                false => random.usize(0..5),
+            };
             if let Some(error) = acknowledge(&mut pending, most, &mut known, disk) {
                 return (known, Some(error));
             }

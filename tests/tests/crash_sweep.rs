@@ -103,6 +103,8 @@ struct Share {
     crashes: u64,
     /// How often each write in flight is garbled, for a store that relies on nothing.
     garbled: usize,
+    /// Writes are so large that few of their parts are taken: which of them are kept is what matters.
+    large: bool,
 }
 
 /// Sweeps over all crashes of a recorded workload.
@@ -110,10 +112,23 @@ fn sweep(name: &str, recorded: &Recorded, share: &Share) {
     let begun = Instant::now();
     let seed = seed::seed(1);
     let sweep = Sweep::default();
-    let full = Exploration { seed, garbled: share.garbled, ..Exploration::default() };
+    let mut full = Exploration { seed, garbled: share.garbled, ..Exploration::default() };
+    if share.large {
+        full = Exploration {
+            whole_all_max: 4,
+            whole_subsets: 6,
+            sectors_each_max: 2,
+            sector_subsets: 1,
+            ..full
+        };
+    }
     // Where a segment is made or sealed beside the batches, the parts of each multiply with the others:
     // the short version takes fewer of them there.
-    let fewer = Exploration { sectors_each_max: 16, sector_subsets: 8, ..full };
+    let fewer = Exploration {
+        sectors_each_max: full.sectors_each_max.min(16),
+        sector_subsets: full.sector_subsets.min(8),
+        ..full
+    };
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             let sweep = &sweep;
@@ -224,15 +239,15 @@ fn crash_inside(
 
 fn share() -> Share {
     if long() {
-        Share { goes_on: 1, crashes: 1, garbled: 0 }
+        Share { goes_on: 1, crashes: 1, garbled: 0, large: false }
     } else {
-        Share { goes_on: 16, crashes: 40, garbled: 0 }
+        Share { goes_on: 16, crashes: 40, garbled: 0, large: false }
     }
 }
 
 #[test]
 fn a_new_store_survives_every_crash() {
-    let script = Script { seed: seed::seed(1) };
+    let script = Script::small(seed::seed(1));
     let disk = MemoryDisk::new();
     let recorded = record(&options(), script, &disk, 0..if long() { 600 } else { 100 });
     sweep("a_new_store_survives_every_crash", &recorded, &share());
@@ -240,7 +255,7 @@ fn a_new_store_survives_every_crash() {
 
 #[test]
 fn a_closed_store_that_is_opened_again_survives_every_crash() {
-    let script = Script { seed: seed::seed(2) };
+    let script = Script::small(seed::seed(2));
     let disk = MemoryDisk::new();
     let before = record(&options(), script, &disk, 0..80).units;
     let recorded =
@@ -250,7 +265,7 @@ fn a_closed_store_that_is_opened_again_survives_every_crash() {
 
 #[test]
 fn a_store_with_a_torn_tail_survives_every_crash_of_its_recovery() {
-    let script = Script { seed: seed::seed(3) };
+    let script = Script::small(seed::seed(3));
     let first = record(&options(), script, &MemoryDisk::new(), 0..150);
     let (disk, units) = torn(&first);
     let recorded = record(&options(), script, &disk, units..units + if long() { 300 } else { 60 });
@@ -263,12 +278,36 @@ fn a_store_with_a_torn_tail_survives_every_crash_of_its_recovery() {
 
 #[test]
 fn a_store_that_never_rewrites_a_block_survives_every_garbled_write() {
-    let script = Script { seed: seed::seed(5) };
+    let script = Script::small(seed::seed(5));
     let disk = MemoryDisk::new();
     let strict = options().strict_blocks(true);
     let recorded = record(&strict, script, &disk, 0..if long() { 300 } else { 60 });
     let share = Share { garbled: 64, ..share() };
     sweep("a_store_that_never_rewrites_a_block_survives_every_garbled_write", &recorded, &share);
+}
+
+/// Large batches on a disk that takes several writes at a time and ends them in any order.
+fn sweep_in_flight(name: &str, seed: u64, options: &Options) {
+    let disk = MemoryDisk::with_queue(seed::seed(seed));
+    let script = Script::large(seed::seed(seed));
+    let recorded = record(options, script, &disk, 0..if long() { 80 } else { 14 });
+    let most = recorded.trace.crash_points().map(|point| point.in_flight()).max();
+    assert!(most >= Some(3), "no more than {most:?} changes were ever in flight at once");
+    sweep(name, &recorded, &Share { crashes: share().crashes * 50, large: true, ..share() });
+}
+
+#[test]
+fn a_store_with_several_writes_in_flight_survives_every_crash() {
+    let options = Store::options().segment_bytes(1 << 20);
+    let name = "a_store_with_several_writes_in_flight_survives_every_crash";
+    sweep_in_flight(name, 6, &options);
+}
+
+#[test]
+fn a_strict_store_with_several_writes_in_flight_survives_every_crash() {
+    let options = Store::options().segment_bytes(1 << 20).strict_blocks(true);
+    let name = "a_strict_store_with_several_writes_in_flight_survives_every_crash";
+    sweep_in_flight(name, 7, &options);
 }
 
 /// A state of a crash late in a workload that recovery has to cut, and how many units are left.
@@ -291,7 +330,7 @@ fn torn(recorded: &Recorded) -> (MemoryDisk, usize) {
 
 #[test]
 fn the_cost_of_an_opening_is_known() {
-    let script = Script { seed: 4 };
+    let script = Script::small(4);
     let disk = MemoryDisk::new();
     record(&options(), script, &disk, 0..120);
     let count: u32 = 200;

@@ -17,7 +17,7 @@ use stratalog_tests::oracle::judge;
 use stratalog_tests::script::{Known, Script};
 use stratalog_tests::watchdog;
 
-const SCRIPT: Script = Script { seed: 11 };
+const SCRIPT: Script = Script::small(11);
 
 fn options() -> Options {
     Store::options().segment_bytes(64 << 10)

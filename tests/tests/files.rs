@@ -17,7 +17,7 @@ use stratalog_tests::oracle::{all, judge, stream};
 use stratalog_tests::script::{Known, Script};
 use stratalog_tests::{seed, watchdog};
 
-const SCRIPT: Script = Script { seed: 21 };
+const SCRIPT: Script = Script::small(21);
 const MANIFEST: &str = "manifest";
 
 fn options() -> Options {
@@ -399,4 +399,34 @@ fn garbage_in_any_region_of_any_file_is_an_error_or_does_not_matter() {
             }
         }
     });
+}
+
+#[test]
+fn a_damaged_header_or_a_missing_file_among_many_sealed_segments_is_found() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk);
+    while disk.file_names().iter().filter(|name| name.ends_with(".index")).count() < 20 {
+        let event = NewEvent::bytes("t", vec![1; 15_000]);
+        store.append("s", Expect::Any, [event]).wait().unwrap();
+    }
+    store.close().unwrap();
+    let whole = files(&disk);
+    for number in [1, 7, 18] {
+        let name = format!("segment-{number:010}.log");
+        let damaged = of_files(&whole);
+        damaged.flip_bit(&name, 20, 0);
+        let refusal = refused(&damaged);
+        assert!(matches!(refusal.case(), Case::SegmentHeaderDamaged(_)), "{refusal}");
+        assert_eq!(refusal.segment(), Some(number));
+
+        let mut without = whole.clone();
+        without.remove(&name);
+        let refusal = refused(&of_files(&without));
+        assert_eq!((refusal.case(), refusal.segment()), (Case::SegmentMissing, Some(number)));
+    }
+    // The first of several is the one that is named.
+    let damaged = of_files(&whole);
+    damaged.flip_bit("segment-0000000019.log", 20, 0);
+    damaged.flip_bit("segment-0000000003.log", 20, 0);
+    assert_eq!(refused(&damaged).segment(), Some(3));
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stratalog::disk::MemoryDisk;
 use stratalog::{Case, Expect, NewEvent, OpenError, Store};
@@ -231,5 +231,95 @@ fn what_is_before_the_damage_can_be_salvaged_and_what_is_behind_it_given_up() {
         let store = open(&disk).unwrap();
         assert_eq!((store.opened_as(), read(&store)), (Case::RecordedEnd, vec![1, 2, 9]));
         assert!(store.verify(|_, _| {}).unwrap().is_clean());
+    }
+}
+
+/// A killed store with at least 8 MiB of batches of many sizes in its tail and a prepared segment behind
+/// them, and how many events it has.
+fn killed_with_a_large_tail() -> (MemoryDisk, u64) {
+    let disk = MemoryDisk::new();
+    let store = open_large(&disk).unwrap();
+    let mut random = fastrand::Rng::with_seed(5);
+    let (mut count, mut ready) = (0, false);
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while !ready {
+        assert!(Instant::now() < deadline, "the next segment is made in the background");
+        let events = random.usize(1..40);
+        let size = random.usize(0..30_000);
+        let stream = format!("s-{}", random.u8(..));
+        let batch: Vec<_> = (0..events).map(|_| NewEvent::bytes("t", vec![1; size])).collect();
+        store.append(&stream, Expect::Any, batch).wait().unwrap();
+        count += events as u64;
+        // Only looked at now and then: it copies the files.
+        if count.is_multiple_of(8) {
+            let (name, end) = last_used(&disk);
+            ready = end > 8 << 20 && logs(&disk).last() > Some(&name);
+        }
+    }
+    (disk.fork(), count)
+}
+
+fn logs(disk: &MemoryDisk) -> Vec<String> {
+    disk.file_names().into_iter().filter(|name| is_log(name)).collect()
+}
+
+fn is_log(name: &str) -> bool {
+    std::path::Path::new(name).extension().is_some_and(|extension| extension == "log")
+}
+
+fn open_large(disk: &MemoryDisk) -> Result<Store, OpenError> {
+    Store::options().segment_bytes(16 << 20).open_on(Arc::new(disk.clone()))
+}
+
+/// The last segment that has batches, and where they end.
+fn last_used(disk: &MemoryDisk) -> (String, usize) {
+    let with_end = logs(disk).into_iter().rev().map(|name| {
+        let end = disk.read_file(&name).iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+        (name, end)
+    });
+    with_end.into_iter().find(|(_, end)| *end > DATA).unwrap()
+}
+
+#[test]
+fn a_large_tail_comes_back_whole() {
+    let (disk, count) = killed_with_a_large_tail();
+    let store = open_large(&disk).unwrap();
+    assert_eq!(store.head().get(), count);
+    assert_eq!(read(&store).len() as u64, count);
+    assert!(store.verify(|_, _| {}).unwrap().is_clean());
+    store.append("s-1", Expect::Any, [NewEvent::bytes("t", vec![2])]).wait().unwrap();
+    store.close().unwrap();
+    let store = open_large(&disk).unwrap();
+    assert_eq!(store.opened_as(), Case::RecordedEnd);
+    assert_eq!(store.head().get(), count + 1);
+}
+
+#[test]
+fn a_flipped_bit_far_inside_a_large_tail_is_refused() {
+    let (disk, _) = killed_with_a_large_tail();
+    let (name, end) = last_used(&disk);
+    for at in [DATA + 4000, end / 2] {
+        let disk = disk.fork();
+        disk.flip_bit(&name, at as u64, 0);
+        match open_large(&disk) {
+            Err(OpenError::Refused(refusal)) => assert_eq!(refusal.file(), name, "{refusal}"),
+            opened => panic!("{at}: {opened:?}"),
+        }
+    }
+}
+
+#[test]
+fn bytes_far_behind_the_end_of_a_large_tail_are_seen() {
+    let (disk, count) = killed_with_a_large_tail();
+    let spare = logs(&disk).pop().unwrap();
+    let bytes = disk.read_file(&spare).len();
+    for at in [DATA + 600, 2 << 20, (2 << 20) - 1, bytes - 1] {
+        let disk = disk.fork();
+        disk.flip_bit(&spare, at as u64, 0);
+        let store = open_large(&disk).unwrap();
+        assert_eq!(store.opened_as(), Case::TornTail, "{at}");
+        assert_eq!(store.torn_tail().len(), 1);
+        assert_eq!(store.torn_tail()[0].bytes(), (at + 1 - DATA) as u64);
+        assert_eq!(store.head().get(), count);
     }
 }
