@@ -256,7 +256,21 @@ fn killed_with_a_large_tail() -> (MemoryDisk, u64) {
             ready = end > 8 << 20 && logs(&disk).last() > Some(&name);
         }
     }
+    // It takes part in the log from when the manifest names it, by the salt in its header.
+    let next = logs(&disk).pop().unwrap();
+    while !is_named(&disk, &next) {
+        assert!(Instant::now() < deadline, "the next segment is named once it is made");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     (disk.fork(), count)
+}
+
+fn is_named(disk: &MemoryDisk, segment: &str) -> bool {
+    const SALT: std::ops::Range<usize> = 40..48;
+    let header = disk.read_file(segment);
+    let salt = &header[SALT];
+    let manifest = disk.read_file("manifest");
+    salt.iter().any(|byte| *byte != 0) && manifest.windows(8).any(|bytes| bytes == salt)
 }
 
 fn logs(disk: &MemoryDisk) -> Vec<String> {
