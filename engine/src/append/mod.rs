@@ -74,7 +74,7 @@ impl Append {
     /// ```
     /// # use std::time::Duration;
     /// # use stratalog::{Durability, Expect, NewEvent, Store, disk::MemoryDisk};
-    /// # let store = Store::options().open_on(Arc::new(MemoryDisk::new()))?;
+    /// # let store = Store::options().open_on(std::sync::Arc::new(MemoryDisk::new()))?;
     /// let event = NewEvent::bytes("measured", b"21.5".as_slice());
     /// let append = store.append("sensor-7", Expect::Any, [event]);
     /// let receipt = append.within(Duration::from_millis(50)).wait()?;
@@ -106,7 +106,7 @@ impl Append {
     ///
     /// ```
     /// # use stratalog::{AppendError, Expect, NewEvent, Store, disk::MemoryDisk};
-    /// # let store = Store::options().open_on(Arc::new(MemoryDisk::new()))?;
+    /// # let store = Store::options().open_on(std::sync::Arc::new(MemoryDisk::new()))?;
     /// # let events = || (0..100).map(|_| NewEvent::bytes("ticked", b"".as_slice()));
     /// let mut append = store.append("clock", Expect::Any, events());
     /// let pending = loop {
