@@ -63,7 +63,7 @@ impl EventEncoder<'_> {
         event.check()?;
         // What could never be appended is not copied either; the exact bound is checked at the end.
         if event.payload.len() as u64 > APPEND_BYTES_MAX {
-            self.encoded.bytes += event.payload.len() as u64;
+            self.encoded.oversized += event.payload.len() as u64;
             return Ok(());
         }
         let id = event.id.unwrap_or_else(|| EventId::random_at(self.now));
@@ -83,7 +83,6 @@ impl EventEncoder<'_> {
         parts.encode(&mut encoded.frames);
         encoded.ids.push(id);
         encoded.events.push(EncodedEvent { end: encoded.frames.len(), event_type });
-        encoded.bytes = (encoded.frames.len() + encoded.types_bytes) as u64;
         Ok(())
     }
 }
@@ -121,7 +120,8 @@ pub(crate) struct Encoded {
     types_used: usize,
     /// What the definitions of all its types take; they may all be new to the segment.
     types_bytes: usize,
-    bytes: u64,
+    /// The payloads that were not copied, since they are larger than any append may be.
+    oversized: u64,
 }
 
 /// The ids of an append, which nearly always has one event.
@@ -181,13 +181,13 @@ impl Encoded {
         self.frames.clear();
         self.events.clear();
         self.ids.clear();
-        (self.types_used, self.types_bytes, self.bytes) = (0, 0, 0);
+        (self.types_used, self.types_bytes, self.oversized) = (0, 0, 0);
         self.types.truncate(ENCODED_KEPT_TYPES_MAX);
     }
 
     /// How many bytes it takes in a segment that defines none of its types yet; 0 for a check.
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+        (self.frames.len() + self.types_bytes) as u64 + self.oversized
     }
 
     /// The distinct types of its events.
@@ -258,16 +258,13 @@ impl Request {
         request.recorded_at = Some(now.0);
         let encoded = &mut *request.encoded;
         for event in events {
-            if encoded.events.len() == APPEND_EVENTS_MAX {
+            event.encode(&mut EventEncoder { stream, now, encoded })?;
+            if encoded.events.len() > APPEND_EVENTS_MAX {
                 return Err(AppendError::TooManyEvents { stream: stream.into() });
             }
-            event.encode(&mut EventEncoder { stream, now, encoded })?;
-            if encoded.bytes > bytes_max {
-                return Err(AppendError::TooLarge {
-                    stream: stream.into(),
-                    bytes: encoded.bytes,
-                    bytes_max,
-                });
+            let bytes = encoded.bytes();
+            if bytes > bytes_max {
+                return Err(AppendError::TooLarge { stream: stream.into(), bytes, bytes_max });
             }
         }
         if encoded.events.is_empty() {
@@ -305,5 +302,52 @@ impl Request {
 
     pub(crate) fn is_check(&self) -> bool {
         self.encoded.events.is_empty()
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(stratalog_loom))]
+mod tests {
+    use super::*;
+
+    /// Pushes each of these into one append.
+    struct Several(Vec<NewEvent>);
+
+    impl ToEvent for Several {
+        fn encode(&self, encoder: &mut EventEncoder<'_>) -> Result<(), EncodeError> {
+            self.0.iter().try_for_each(|event| encoder.push(event))
+        }
+    }
+
+    fn append(events: Vec<Several>) -> Result<Request, AppendError> {
+        Request::append("stream", Expect::Any, events, u64::MAX)
+    }
+
+    fn event(bytes: u64) -> NewEvent {
+        NewEvent::bytes("t", vec![0; usize::try_from(bytes).unwrap()])
+    }
+
+    #[test]
+    fn an_event_that_is_too_large_is_not_lost_behind_a_small_one() {
+        let large = APPEND_BYTES_MAX + 1;
+        let several = Several(vec![event(large), event(1)]);
+        // Without a writer there is no bound of bytes: what the request counts is compared there.
+        let request = append(vec![several]).unwrap();
+        assert!(request.encoded.bytes() > large);
+    }
+
+    #[test]
+    fn pushing_several_at_once_does_not_go_past_the_bound_of_events() {
+        let most = || (0..APPEND_EVENTS_MAX).map(|_| event(0)).collect();
+        assert!(append(vec![Several(most())]).is_ok());
+        let over = append(vec![Several(most()), Several(vec![event(0)])]);
+        assert!(matches!(over, Err(AppendError::TooManyEvents { .. })));
+        let over = append(vec![Several(most().into_iter().chain([event(0)]).collect())]);
+        assert!(matches!(over, Err(AppendError::TooManyEvents { .. })));
+    }
+
+    #[test]
+    fn an_append_without_a_push_is_empty() {
+        assert!(matches!(append(vec![Several(Vec::new())]), Err(AppendError::Empty { .. })));
     }
 }
