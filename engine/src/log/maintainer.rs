@@ -14,6 +14,7 @@ use super::pacing::Pace;
 use super::prepare::{Making, grow};
 use super::seal::{seal, write_index_file};
 use super::sealed::SealedSegment;
+use super::warming::{self, Warming};
 use crate::append::Prepared;
 use crate::commit::{Figures, LiveSegment};
 use crate::disk::Disk;
@@ -47,20 +48,51 @@ pub(crate) struct NotPrepared {
     pub small: Option<Prepared>,
 }
 
-/// Wakes the maintainer.
+/// Calls the maintainer.
 #[derive(Debug, Default)]
 struct Bell {
-    state: Mutex<BellState>,
+    state: Mutex<Called>,
     rung: Condvar,
 }
 
-#[derive(Debug, Default)]
-struct BellState {
+/// What the maintainer was called for.
+#[derive(Debug, Clone, Copy, Default)]
+struct Called {
+    /// There may be something to do.
     rung: bool,
+    /// It is to end.
     stop: bool,
 }
 
-/// How long a failed sealing waits before it is tried again, unless something else happens before.
+impl Bell {
+    fn call(&self, call: impl FnOnce(&mut Called)) {
+        call(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.rung.notify_one();
+    }
+
+    /// What it was called for since the last look.
+    fn take(&self) -> Called {
+        Self::answer(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// As [`Bell::take`], but waits for a call until then, or for as long as it takes.
+    fn wait(&self, until: Option<Instant>) -> Called {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let timeout =
+            until.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+        let quiet = |called: &mut Called| !called.rung && !called.stop;
+        let waited = self.rung.wait_timeout_while(state, timeout, quiet);
+        Self::answer(&mut waited.unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    fn answer(called: &mut Called) -> Called {
+        let answered = *called;
+        called.rung = false;
+        answered
+    }
+}
+
+/// How long a failed sealing waits before it is tried again, unless the thread is called before.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// See the module. Shared by the thread and by those who wake it.
@@ -86,14 +118,12 @@ impl Maintainer {
 
     /// There may be something to do.
     pub(crate) fn ring(&self) {
-        self.bell.state.lock().unwrap_or_else(PoisonError::into_inner).rung = true;
-        self.bell.rung.notify_one();
+        self.bell.call(|called| called.rung = true);
     }
 
     /// The thread is to end once what can be sealed is sealed.
     pub(crate) fn stop(&self) {
-        self.bell.state.lock().unwrap_or_else(PoisonError::into_inner).stop = true;
-        self.bell.rung.notify_one();
+        self.bell.call(|called| called.stop = true);
     }
 
     /// Does something with the manifest.
@@ -107,80 +137,87 @@ impl Maintainer {
         for segment in unindexed {
             self.index(segment);
         }
-        let mut next = NextSegment::default();
+        let mut agenda = Agenda::default();
+        let mut again = true;
         loop {
-            let stop = self.bell.state.lock().unwrap_or_else(PoisonError::into_inner).stop;
+            let Called { rung, stop } =
+                if again { self.bell.take() } else { self.bell.wait(agenda.next_at()) };
+            let called = rung || std::mem::take(&mut again);
             // An append that waits for the next segment goes before everything else.
-            let hurry = !stop && source.is_spare_waited_for();
-            let sealed = if hurry { None } else { self.seal(source, next.pace.is_calm()) };
-            let made = if stop { Step::Nothing } else { self.make(source, &mut next, hurry) };
-            let mut state = self.bell.state.lock().unwrap_or_else(PoisonError::into_inner);
-            if matches!(made, Step::Done) || sealed == Some(true) || hurry {
-                // There may be more of the same, or what a hurry has put off.
+            if !stop && source.is_spare_waited_for() {
+                self.make(source, &mut agenda, true);
+                again = true;
                 continue;
             }
-            if state.stop {
+            if called || stop || is_over(agenda.seal_again_at) {
+                again = self.seal(source, &mut agenda);
+            }
+            if stop {
+                if again {
+                    continue;
+                }
+                agenda.discard();
                 return;
             }
-            if !state.rung {
-                let retry = if sealed == Some(false) { RETRY_AFTER } else { Duration::MAX };
-                let rest = if let Step::Rest(rest) = made { rest } else { Duration::MAX };
-                let waited = self
-                    .bell
-                    .rung
-                    .wait_timeout_while(state, retry.min(rest), |state| !state.rung && !state.stop);
-                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let makes = if agenda.making.is_some() { is_over(agenda.zero_at) } else { called };
+            if makes {
+                again |= self.make(source, &mut agenda, false);
             }
-            state.rung = false;
+            if is_over(agenda.warm_at) {
+                agenda.warm();
+            }
         }
     }
 
-    /// Makes the next segment, if one is wanted: one step of it, or in a `hurry` the rest.
-    fn make<S: SegmentSource>(&self, source: &S, next: &mut NextSegment, hurry: bool) -> Step {
-        if next.making.is_none() {
-            let Some((bytes_needed, small)) = source.wanted() else { return Step::Nothing };
+    /// Makes the next segment, if one is wanted: one step of it, or in a `hurry` the rest. Says whether
+    /// there may be more to do at once.
+    fn make<S: SegmentSource>(&self, source: &S, agenda: &mut Agenda, hurry: bool) -> bool {
+        agenda.zero_at = None;
+        if agenda.making.is_none() {
+            let Some((bytes_needed, small)) = source.wanted() else { return false };
             if let Some(small) = small {
                 return self.grow(source, small, bytes_needed);
             }
-            if let Some(bytes) = next.prepared.take() {
-                next.pace.rolled(bytes, Instant::now());
+            if let Some(bytes) = agenda.prepared.take() {
+                agenda.pace.rolled(bytes, Instant::now());
             }
             let begun = self.with_manifest(|manifest| {
                 let bytes = self.bytes_of_next(manifest, 0, bytes_needed);
                 Making::begin(&self.disk, manifest, bytes)
             });
             match begun {
-                Ok(making) => next.making = Some(making),
+                Ok(making) => agenda.making = Some(making),
                 Err(error) => return give(source, Err(NotPrepared { error, small: None })),
             }
         }
-        let Some(making) = &mut next.making else { return Step::Nothing };
-        if making.left() > 0 && !hurry && next.pace.pays(making.left()) {
+        let Some(making) = &mut agenda.making else { return false };
+        if making.left() > 0 && !hurry && agenda.pace.pays(making.left()) {
             let begun = Instant::now();
             match making.zero_step() {
                 Ok(bytes) => self.figures.zeroed_bytes.add(bytes),
                 Err(error) => {
-                    next.making = None;
+                    agenda.making = None;
                     return give(source, Err(NotPrepared { error, small: None }));
                 }
             }
-            let rest = next.pace.stepped(begun.elapsed(), making.file_bytes());
+            let rest = agenda.pace.stepped(begun.elapsed(), making.file_bytes());
             if making.left() > 0 {
-                return Step::Rest(rest);
+                agenda.zero_at = Some(Instant::now() + rest);
+                return false;
             }
         }
-        let Some(making) = next.making.take() else { return Step::Nothing };
+        let Some(making) = agenda.making.take() else { return false };
         if making.left() > 0 {
             self.figures.segments_unzeroed.add(1);
         }
         let bytes = making.file_bytes();
         let made = self.with_manifest(|manifest| making.finish(manifest));
-        next.prepared = made.is_ok().then_some(bytes);
+        agenda.prepared = made.is_ok().then_some(bytes);
         give(source, made.map_err(|error| NotPrepared { error, small: None }))
     }
 
     /// Gives a prepared segment more room.
-    fn grow<S: SegmentSource>(&self, source: &S, mut small: Prepared, bytes_needed: u64) -> Step {
+    fn grow<S: SegmentSource>(&self, source: &S, mut small: Prepared, bytes_needed: u64) -> bool {
         let grown = self.with_manifest(|manifest| {
             let bytes = self.bytes_of_next(manifest, small.file_bytes, bytes_needed);
             grow(manifest, &mut small, bytes)
@@ -200,19 +237,21 @@ impl Maintainer {
         self.options.next_segment_bytes(all - bytes_there, bytes_needed).max(bytes_needed)
     }
 
-    /// Seals the oldest full segment; `None` where there is none.
-    fn seal<S: SegmentSource>(&self, source: &S, calm: bool) -> Option<bool> {
-        let live = source.full()?;
+    /// Seals the oldest full segment, if there is one. Says whether there may be another.
+    fn seal<S: SegmentSource>(&self, source: &S, agenda: &mut Agenda) -> bool {
+        agenda.seal_again_at = None;
+        let Some(live) = source.full() else { return false };
         match self.with_manifest(|manifest| seal(&self.disk, manifest, &live)) {
             Ok(sealed) => {
-                sealed.warm(calm);
+                agenda.begin_warming(&sealed);
                 source.sealed(&live, sealed);
-                Some(true)
+                true
             }
             Err(error) => {
                 tracing::warn!(segment = live.number(), %error, "a segment could not be sealed yet");
                 source.sealing_failed(error);
-                Some(false)
+                agenda.seal_again_at = Some(Instant::now() + RETRY_AFTER);
+                false
             }
         }
     }
@@ -229,32 +268,62 @@ impl Maintainer {
     }
 }
 
-/// The next segment, as far as it is made.
+/// What the thread has begun, and when it goes on with it.
 #[derive(Debug, Default)]
-struct NextSegment {
+struct Agenda {
     making: Option<Making>,
-    /// The length of the one that was handed over last.
+    /// The length of the segment that was handed over last.
     prepared: Option<u64>,
     pace: Pace,
+    zero_at: Option<Instant>,
+    /// A failed sealing is tried again then, or when the thread is called.
+    seal_again_at: Option<Instant>,
+    warming: Option<Warming>,
+    warm_at: Option<Instant>,
 }
 
-/// What came of an attempt to make the next segment.
-#[derive(Debug)]
-enum Step {
-    Nothing,
-    /// It goes on after this time.
-    Rest(Duration),
-    Done,
+impl Agenda {
+    /// When the thread has something to do without being called.
+    fn next_at(&self) -> Option<Instant> {
+        [self.zero_at, self.seal_again_at, self.warm_at].into_iter().flatten().min()
+    }
+
+    /// Begins to bring a segment back into memory; the one before, if that is not done, comes too late.
+    fn begin_warming(&mut self, sealed: &SealedSegment) {
+        let bytes = usize::try_from(sealed.content.data_end).unwrap_or(usize::MAX);
+        let rest = self.pace.warms(bytes.div_ceil(warming::STEP_BYTES));
+        self.warming = rest.and_then(|rest| Warming::begin(sealed, rest));
+        self.warm_at = self.warming.is_some().then(Instant::now);
+    }
+
+    fn warm(&mut self) {
+        let rest = self.warming.as_mut().and_then(Warming::step);
+        self.warm_at = rest.map(|rest| Instant::now() + rest);
+        if rest.is_none() {
+            self.warming = None;
+        }
+    }
+
+    /// Removes what was begun and nobody will use.
+    fn discard(self) {
+        if let Some(making) = self.making {
+            making.discard();
+        }
+    }
 }
 
-/// Hands the next segment over, or says why it could not be made.
-fn give<S: SegmentSource>(source: &S, result: Result<Prepared, NotPrepared>) -> Step {
-    let step = if result.is_ok() { Step::Done } else { Step::Nothing };
+fn is_over(at: Option<Instant>) -> bool {
+    at.is_some_and(|at| at <= Instant::now())
+}
+
+/// Hands the next segment over, or says why it could not be made. Says whether it could.
+fn give<S: SegmentSource>(source: &S, result: Result<Prepared, NotPrepared>) -> bool {
+    let made = result.is_ok();
     if let Err(NotPrepared { error, .. }) = &result {
         tracing::warn!(%error, "the next segment could not be made");
     }
     source.prepared(result);
-    step
+    made
 }
 
 /// Tells the source if the maintainer panics, so that nobody waits for ever.

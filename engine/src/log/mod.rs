@@ -15,6 +15,7 @@ mod pacing;
 mod prepare;
 mod seal;
 mod sealed;
+mod warming;
 
 pub(crate) use catalog::{Catalog, CatalogSegment, Catalogs};
 pub(crate) use indexing::{build_from_log, stamp_of};

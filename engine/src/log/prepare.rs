@@ -110,9 +110,14 @@ impl Making {
         Ok(())
     }
 
+    /// Removes what was made so far, as far as possible; it never matters.
+    pub(super) fn discard(&self) {
+        let _ = self.disk.unlink(&names::segment(self.number));
+    }
+
     fn failed(&self, error: io::Error) -> FileError {
         let name = names::segment(self.number);
-        let _ = self.disk.unlink(&name);
+        self.discard();
         FileError::new("creating", &name, error)
     }
 }
@@ -154,6 +159,9 @@ pub(crate) fn grow(
             segment.file_bytes = file_bytes;
         }
     })?;
+    if prepared.zeroed_end == before {
+        prepared.zeroed_end = file_bytes;
+    }
     prepared.file_bytes = file_bytes;
     Ok(())
 }

@@ -74,18 +74,6 @@ impl SealedSegment {
         Ok(open)
     }
 
-    /// Opens the segment that was just sealed, and has its index fetched into the page cache, which its
-    /// writing went past: the heads of its streams are what the next appends ask for. Where the device has
-    /// time for it (`all`), also the log: its events are what readers a little behind the tail come to.
-    pub(super) fn warm(&self, all: bool) {
-        if let Ok(open) = self.open() {
-            open.index.file().prefetch(0, open.index.file().len());
-            if all {
-                open.log.prefetch(0, open.log.len());
-            }
-        }
-    }
-
     /// Builds the index that has no file yet and writes it with `write`. Readers who come in the meantime
     /// wait for it instead of building it too; those after have it from the file.
     ///
