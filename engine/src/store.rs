@@ -164,8 +164,8 @@ impl Store {
         events: impl IntoIterator<Item = E>,
     ) -> Append {
         let writer = self.writer();
-        let bytes_max = writer.map_or(u64::MAX, |writer| writer.bytes_max());
-        Append::new(writer.cloned(), Request::append(stream, expect, events, bytes_max))
+        let request = Request::append(stream, expect, events, writer.map(Arc::as_ref));
+        Append::new(writer.cloned(), request)
     }
 
     /// Checks that a stream is as expected, without appending. The answer is durable: it is not taken

@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use compact_str::CompactString;
+
 use super::request::EventIds;
 use crate::commit::{Outcome, Ticket, WakerSlot};
 use crate::error::{AppendError, Conflict, Poisoned};
@@ -25,7 +27,7 @@ pub enum Durability {
 /// Where appended events are in the log.
 #[derive(Debug, Clone)]
 pub struct Receipt {
-    pub(super) stream: Box<str>,
+    pub(super) stream: CompactString,
     pub(super) event_ids: EventIds,
     pub(super) first_position: Position,
     pub(super) first_version: u64,

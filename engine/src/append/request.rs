@@ -6,9 +6,11 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
+use compact_str::CompactString;
 use smallvec::SmallVec;
 
 use super::expect::Expect;
+use super::writer::Writer;
 use crate::commit::Manner;
 use crate::error::AppendError;
 use crate::event::{
@@ -16,7 +18,7 @@ use crate::event::{
 };
 use crate::format::definition::EventType;
 use crate::format::frame::FrameParts;
-use crate::index::{Term, TermHash};
+use crate::index::{LiveIndex, Term, TermHash};
 use crate::limits::{
     APPEND_BYTES_MAX, APPEND_EVENTS_MAX, ENCODED_KEPT_BYTES_MAX, ENCODED_KEPT_MAX,
     ENCODED_KEPT_TYPES_MAX, WITHIN_MAX,
@@ -225,7 +227,7 @@ impl Encoded {
 /// An append to one stream, or a check of one, ready to be sequenced.
 #[derive(Debug)]
 pub(crate) struct Request {
-    pub stream: Box<str>,
+    pub stream: CompactString,
     pub stream_hash: TermHash,
     pub expect: Expect,
     pub encoded: Reused,
@@ -250,10 +252,15 @@ impl Request {
         stream: &str,
         expect: Expect,
         events: impl IntoIterator<Item = E>,
-        bytes_max: u64,
+        writer: Option<&Writer>,
     ) -> Result<Self, AppendError> {
         check_user_name(NamePart::Stream, stream).map_err(EncodeError::Name)?;
-        let mut request = Self::check(stream, expect)?;
+        let bytes_max = writer.map_or(u64::MAX, Writer::bytes_max);
+        let mut request = Self::new(stream, expect);
+        // The sequence step would wait for memory under its lock; so that is fetched beside the encoding.
+        if let Some(writer) = writer {
+            writer.near(LiveIndex::near_bucket, request.stream_hash);
+        }
         let now = Timestamp::now();
         request.recorded_at = Some(now.0);
         let encoded = &mut *request.encoded;
@@ -270,6 +277,9 @@ impl Request {
         if encoded.events.is_empty() {
             return Err(AppendError::Empty { stream: stream.into() });
         }
+        if let Some(writer) = writer {
+            writer.near(LiveIndex::near_term, request.stream_hash);
+        }
         Ok(request)
     }
 
@@ -279,7 +289,11 @@ impl Request {
     /// [`AppendError::Invalid`], where the name is none.
     pub(crate) fn check(stream: &str, expect: Expect) -> Result<Self, AppendError> {
         check_stream(stream).map_err(EncodeError::Name)?;
-        Ok(Self {
+        Ok(Self::new(stream, expect))
+    }
+
+    fn new(stream: &str, expect: Expect) -> Self {
+        Self {
             stream: stream.into(),
             stream_hash: Term::stream(stream.as_bytes()).xxh3_64(),
             expect,
@@ -288,7 +302,7 @@ impl Request {
             blocks: false,
             within: None,
             asked_for_segment: false,
-        })
+        }
     }
 
     /// How it will be waited for.
@@ -320,7 +334,7 @@ mod tests {
     }
 
     fn append(events: Vec<Several>) -> Result<Request, AppendError> {
-        Request::append("stream", Expect::Any, events, u64::MAX)
+        Request::append("stream", Expect::Any, events, None)
     }
 
     fn event(bytes: u64) -> NewEvent {

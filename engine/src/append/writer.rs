@@ -20,6 +20,7 @@ use crate::disk::QueueWaker;
 use crate::error::{AppendError, Conflict, FileError, Poisoned};
 use crate::event::{Position, Timestamp};
 use crate::format::frame::{FramePlace, complete};
+use crate::index::{LiveIndex, TermHash};
 use crate::limits::append_bytes_max;
 use crate::log::{Catalogs, Maintainer, NotPrepared, SealedSegment, SegmentSource};
 use crate::sync::{Mutex, MutexGuard, Signal, lock};
@@ -74,6 +75,12 @@ impl Writer {
         })
     }
 
+    /// Takes a step towards what the sequence step will look up, while the append is encoded.
+    #[inline]
+    pub(super) fn near(&self, step: impl Fn(&LiveIndex, TermHash), stream: TermHash) {
+        self.catalogs.near(step, stream);
+    }
+
     /// The most bytes that an append may have.
     pub(crate) fn bytes_max(&self) -> u64 {
         self.bytes_max
@@ -90,11 +97,7 @@ impl Writer {
         let mut cold = None;
         loop {
             let now = request.recorded_at.take().unwrap_or_else(|| Timestamp::now().0);
-            if request.blocks {
-                // Many threads may be at it: memory that the processor has to wait for is better waited
-                // for without the lock.
-                self.catalogs.touch(request.stream_hash, &request.stream);
-            }
+            self.near(LiveIndex::near_posting, request.stream_hash);
             let mut sequencer = self.lock();
             let active = sequencer.active().number();
             let outcome = sequencer.sequence(request, cold, now);
@@ -129,7 +132,7 @@ impl Writer {
                         .load()
                         .cold_head(request.stream_hash, &request.stream)
                         .map_err(|source| AppendError::Lookup {
-                            stream: request.stream.clone(),
+                            stream: request.stream.as_str().into(),
                             source,
                         })?;
                     cold = Some(ColdHead { generation, last });
@@ -387,7 +390,7 @@ fn judged(
     let verdict = if holds {
         Ok(last)
     } else {
-        let stream = request.stream.clone();
+        let stream = request.stream.as_str().into();
         Err(Conflict { stream, expected: request.expect, actual: last })
     };
     Pending::judged(ticket, event_ids, verdict)

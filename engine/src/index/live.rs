@@ -2,33 +2,22 @@
 //!
 //! One [`LiveWriter`] feeds it under the sequence lock, when an append is claimed and before it is
 //! durable. Any number of readers hold the [`LiveIndex`] and take no lock; they clip what they find at
-//! the watermark. It owns the chained hash table of terms and the table of offsets; `live_postings`
-//! owns how a term's ordinals lie. It calls `paged` and nothing else of the engine.
-//!
-//! The table has a fixed number of buckets, so that nothing is ever rehashed under the lock, and each
-//! bucket is the head of a chain of terms, newest first. A term is written before the head that leads
-//! to it (Release), a head is read (Acquire) before the term: the lock-free insert-only list of
-//! Treiber's stack, without a compare-and-swap because there is only one writer.
+//! the watermark. It owns the table of offsets; `live_terms` owns the terms and how they are found,
+//! `live_postings` how a term's ordinals lie. It calls them and `paged`, and nothing else of the engine.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-
-use smallvec::SmallVec;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::live_postings::{self, LivePostings, WORDS_PER_TWO_POSTINGS_MAX};
+use super::live_terms::{LiveEntry, LiveTerms, TERMS_MAX};
 use super::paged::Paged;
-use super::term::{Term, TermHash, TermKind};
+use super::term::{Term, TermHash};
 use super::{SEGMENT_EVENTS_MAX, TERMS_PER_EVENT_MAX, events_max, postings_max};
 use crate::limits::SEGMENT_BYTES_MAX;
 
-/// Bytes of a segment for each bucket of its table: about the size of an event, so that chains stay
-/// short even where each event has its own stream.
-const SEGMENT_BYTES_PER_BUCKET: u64 = 256;
 /// Words to a page of buckets, offsets and postings.
 const WORDS_PER_PAGE: usize = 1024;
-/// Terms to a page.
-const TERMS_PER_PAGE: usize = 256;
 
 /// How many terms [`LiveWriter::fetch`] takes at once.
 pub(crate) const FETCH_TERMS_MAX: usize = 32;
@@ -39,7 +28,7 @@ pub(super) type Words = Paged<AtomicU32, WORDS_PER_PAGE>;
 // smallest frames and a new term for every one that is allowed, stays below that.
 const _: () = {
     assert!(SEGMENT_EVENTS_MAX < u32::MAX as u64);
-    assert!(postings_max(SEGMENT_BYTES_MAX) < u32::MAX as u64);
+    assert!(postings_max(SEGMENT_BYTES_MAX) <= TERMS_MAX);
     assert!(words_max(SEGMENT_BYTES_MAX) < u32::MAX as u64);
     assert!(TERMS_PER_EVENT_MAX >= 1);
 };
@@ -51,31 +40,11 @@ const fn words_max(segment_bytes: u64) -> u64 {
 
 /// The readers' side of the index of one unsealed segment.
 pub(crate) struct LiveIndex {
-    /// Heads of chains: the newest term's number plus one, or zero.
-    buckets: Words,
-    bucket_mask: u32,
-    terms: Paged<OnceLock<LiveEntry>, TERMS_PER_PAGE>,
+    terms: LiveTerms,
     pub(super) words: Words,
     offsets: Words,
     /// Published after the offset is written.
     events: AtomicU32,
-    /// Published after the term is written.
-    term_count: AtomicU32,
-}
-
-/// One term. What does not change is written before the term is published.
-pub(super) struct LiveEntry {
-    hash: TermHash,
-    /// Inline where it is short, as names are: it is compared at each look-up.
-    bytes: SmallVec<[u8; 24]>,
-    pub(super) first_version: u64,
-    /// The tail chunk of the postings and their count, in one word so that a reader sees a pair that
-    /// belongs together; see `live_postings`.
-    pub(super) state: AtomicU64,
-    pub(super) first_ordinal: u32,
-    /// The next term of the bucket's chain, as in the bucket.
-    next: u32,
-    kind: TermKind,
 }
 
 /// A term's number in one live index; only good for the writer that gave it.
@@ -120,20 +89,13 @@ impl LiveIndex {
     #[allow(clippy::new_ret_no_self, reason = "a writer and its index are made together")]
     pub(crate) fn new(segment_bytes: u64) -> (LiveWriter, Arc<Self>) {
         assert!(segment_bytes <= SEGMENT_BYTES_MAX, "a segment of {segment_bytes} bytes");
-        let buckets = (segment_bytes / SEGMENT_BYTES_PER_BUCKET)
-            .max(WORDS_PER_PAGE as u64)
-            .next_power_of_two();
         let index = Arc::new(Self {
-            buckets: Paged::new(buckets),
-            bucket_mask: u32::try_from(buckets - 1).unwrap_or(u32::MAX),
-            terms: Paged::new(postings_max(segment_bytes)),
+            terms: LiveTerms::new(postings_max(segment_bytes)),
             words: Paged::new(words_max(segment_bytes)),
             offsets: Paged::new(events_max(segment_bytes)),
             events: AtomicU32::new(0),
-            term_count: AtomicU32::new(0),
         });
-        let writer =
-            LiveWriter { index: Arc::clone(&index), events: 0, term_count: 0, words_used: 0 };
+        let writer = LiveWriter { index: Arc::clone(&index), events: 0, words_used: 0 };
         (writer, index)
     }
 
@@ -153,14 +115,14 @@ impl LiveIndex {
 
     /// The postings that the term has by now.
     pub(crate) fn lookup(&self, hash: TermHash, term: Term<'_>) -> Option<LivePostings<'_>> {
-        self.find(hash, term).map(|(_, entry)| LivePostings::new(&self.words, entry))
+        self.terms.find(hash, term).map(|(_, entry)| LivePostings::new(&self.words, entry))
     }
 
     /// The terms that have a posting below the ordinal, in the order of their first posting, each with
     /// only those postings.
     pub(crate) fn terms(&self, below_ordinal: u32) -> impl Iterator<Item = LiveTerm<'_>> {
-        (0..self.term_count.load(Ordering::Acquire))
-            .map_while(|id| self.entry(id))
+        (0..self.terms.count())
+            .map_while(|id| self.terms.get(id))
             // A later term cannot begin earlier: ordinals are given in order.
             .take_while(move |entry| entry.first_ordinal < below_ordinal)
             .map(move |entry| LiveTerm {
@@ -170,25 +132,24 @@ impl LiveIndex {
             })
     }
 
-    fn bucket(&self, hash: TermHash) -> u32 {
-        let [a, b, c, d, ..] = hash.0.to_le_bytes();
-        u32::from_le_bytes([a, b, c, d]) & self.bucket_mask
+    /// First step towards a term that will be looked up soon: has the processor fetch its bucket.
+    #[inline]
+    pub(crate) fn near_bucket(&self, hash: TermHash) {
+        self.terms.near_bucket(hash);
     }
 
-    fn entry(&self, id: u32) -> Option<&LiveEntry> {
-        self.terms.get(id).and_then(OnceLock::get)
+    /// Second step, a while after the first: has the processor fetch the term.
+    #[inline]
+    pub(crate) fn near_term(&self, hash: TermHash) {
+        self.terms.near_term(hash);
     }
 
-    fn find(&self, hash: TermHash, term: Term<'_>) -> Option<(TermId, &LiveEntry)> {
-        let mut link = self.buckets.get(self.bucket(hash))?.load(Ordering::Acquire);
-        while let Some(id) = link.checked_sub(1) {
-            let entry = self.entry(id)?;
-            if entry.hash == hash && entry.kind == term.kind && *entry.bytes == *term.bytes {
-                return Some((TermId(id), entry));
-            }
-            link = entry.next;
+    /// Third step, a while after the second: has the processor fetch where its next posting will stand.
+    #[inline]
+    pub(crate) fn near_posting(&self, hash: TermHash) {
+        if let Some(entry) = self.terms.nearest(hash) {
+            live_postings::near_next(&self.words, entry);
         }
-        None
     }
 }
 
@@ -196,7 +157,6 @@ impl LiveIndex {
 pub(crate) struct LiveWriter {
     index: Arc<LiveIndex>,
     events: u32,
-    term_count: u32,
     words_used: u32,
 }
 
@@ -219,23 +179,18 @@ impl LiveWriter {
     /// The term's number, if an event of this segment has it.
     #[inline]
     pub(crate) fn find(&self, hash: TermHash, term: Term<'_>) -> Option<TermId> {
-        self.index.find(hash, term).map(|(id, _)| id)
+        self.index.terms.find_threading(hash, term).map(|(id, _)| TermId(id))
     }
 
     /// Fetches what looking up these terms will touch, for all of them at once: one after the other, each
     /// would wait for its own memory. Only worth it where many are looked up that were not lately.
     pub(crate) fn fetch(&self, hashes: &[TermHash]) {
-        let mut links = [0; FETCH_TERMS_MAX];
-        for (link, hash) in links.iter_mut().zip(hashes) {
-            let bucket = self.index.buckets.get(self.index.bucket(*hash));
-            *link = bucket.map_or(0, |bucket| bucket.load(Ordering::Relaxed));
+        for hash in hashes {
+            self.index.near_bucket(*hash);
         }
-        let entries = links.iter().filter_map(|link| self.index.entry(link.checked_sub(1)?));
-        let mut names = [0; FETCH_TERMS_MAX];
-        for (name, entry) in names.iter_mut().zip(entries) {
-            *name = entry.bytes.first().copied().unwrap_or(0);
+        for hash in hashes {
+            self.index.near_term(*hash);
         }
-        std::hint::black_box(names);
     }
 
     /// What is claimed of a term that was found.
@@ -254,14 +209,15 @@ impl LiveWriter {
     /// What is claimed of a term.
     #[cfg(test)]
     pub(crate) fn lookup(&self, hash: TermHash, term: Term<'_>) -> Option<Head> {
-        self.index.find(hash, term).map(|(_, entry)| head_of(entry))
+        self.index.terms.find(hash, term).map(|(_, entry)| head_of(entry))
     }
 
     /// Adds a posting to a term that was found.
     ///
     /// # Panics
     ///
-    /// Panics when the ordinal was not pushed, or is not above the term's last one.
+    /// Panics when the ordinal was not pushed; with debug assertions, also when it is not above the term's
+    /// last one.
     #[inline]
     pub(crate) fn append(&mut self, id: TermId, ordinal: u32) {
         assert!(ordinal < self.events, "ordinal {ordinal} of {} events", self.events);
@@ -284,32 +240,14 @@ impl LiveWriter {
     ) -> TermId {
         assert!(ordinal < self.events, "ordinal {ordinal} of {} events", self.events);
         debug_assert!(self.find(hash, term).is_none(), "the term is not new");
-        let index = &*self.index;
-        let id = self.term_count;
-        let bucket = index.buckets.slot(index.bucket(hash));
-        let entry = LiveEntry {
-            hash,
-            bytes: SmallVec::from_slice(term.bytes),
-            first_version: version,
-            state: AtomicU64::new(live_postings::STATE_OF_ONE),
-            first_ordinal: ordinal,
-            next: bucket.load(Ordering::Relaxed),
-            kind: term.kind,
-        };
-        let fresh = index.terms.slot(id).set(entry).is_ok();
-        assert!(fresh, "term {id} was written before");
-        self.term_count = id + 1;
-        index.term_count.store(self.term_count, Ordering::Release);
-        bucket.store(self.term_count, Ordering::Release);
-        TermId(id)
+        TermId(self.index.terms.add(hash, term, ordinal, version))
     }
 
     /// Adds a posting to a term, new or not. `version` is the posting's own.
     ///
     /// # Panics
     ///
-    /// Panics when the ordinal was not pushed or is not above the term's last one, and when the version
-    /// does not follow the term's last one.
+    /// Panics as [`LiveWriter::append`] does, and when the version does not follow the term's last one.
     pub(crate) fn insert(&mut self, hash: TermHash, term: Term<'_>, ordinal: u32, version: u64) {
         if let Some(id) = self.find(hash, term) {
             let next = self.head(id).next_version();
@@ -321,7 +259,7 @@ impl LiveWriter {
     }
 
     fn claimed(&self, id: TermId) -> &LiveEntry {
-        self.index.entry(id.0).expect("a term's number comes from this writer")
+        self.index.terms.written(id.0)
     }
 }
 

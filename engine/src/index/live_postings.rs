@@ -15,7 +15,9 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::SEGMENT_EVENTS_MAX;
-use super::live::{LiveEntry, Words};
+use super::live::Words;
+use super::live_terms::LiveEntry;
+use crate::sync::prefetch;
 
 /// Postings in a chunk of level zero.
 const CHUNK_POSTINGS: u32 = 4;
@@ -64,15 +66,18 @@ pub(super) fn append(words: &Words, entry: &LiveEntry, words_used: u32, ordinal:
     let rest = count - 1;
     let level = level_of(rest);
     let within = rest - postings_below(level);
-    let last = match rest {
-        0 => entry.first_ordinal,
-        // The last slot of the chunk before, whose capacity is half of this one's.
-        _ if within == 0 => {
-            words.slot(old_tail + (CHUNK_POSTINGS << level) / 2).load(Ordering::Relaxed)
-        }
-        _ => words.slot(old_tail + within).load(Ordering::Relaxed),
-    };
-    assert!(last < ordinal, "ordinal {ordinal} after {last}");
+    // Not in release builds: the processor would have to wait for the memory that it only writes.
+    debug_assert!(
+        match rest {
+            0 => entry.first_ordinal,
+            // The last slot of the chunk before, whose capacity is half of this one's.
+            _ if within == 0 => {
+                words.slot(old_tail + (CHUNK_POSTINGS << level) / 2).load(Ordering::Relaxed)
+            }
+            _ => words.slot(old_tail + within).load(Ordering::Relaxed),
+        } < ordinal,
+        "ordinal {ordinal} is not behind the last"
+    );
     let (tail, used) = if within == 0 {
         words.slot(words_used).store(old_tail, Ordering::Relaxed);
         (words_used, words_used + 1 + (CHUNK_POSTINGS << level))
@@ -82,6 +87,19 @@ pub(super) fn append(words: &Words, entry: &LiveEntry, words_used: u32, ordinal:
     words.slot(tail + 1 + within).store(ordinal, Ordering::Relaxed);
     entry.state.store(u64::from(tail) << 32 | u64::from(count + 1), Ordering::Release);
     used
+}
+
+/// Has the processor fetch where a term's next posting will stand, if there is a chunk for it.
+#[inline]
+pub(super) fn near_next(words: &Words, entry: &LiveEntry) {
+    let state = entry.state.load(Ordering::Relaxed);
+    let rest = count(state) - 1;
+    let within = rest - postings_below(level_of(rest));
+    if within > 0
+        && let Some(word) = words.get(tail(state) + 1 + within)
+    {
+        prefetch(word);
+    }
 }
 
 /// A term's postings at the moment of the look-up: increasing ordinals.

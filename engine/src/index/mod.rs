@@ -26,6 +26,7 @@ mod damage;
 mod layout;
 mod live;
 mod live_postings;
+mod live_terms;
 #[cfg(test)]
 mod measure;
 mod paged;

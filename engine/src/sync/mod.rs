@@ -3,8 +3,10 @@
 //! The parts of the commit path whose interleavings are checked take their atomics, locks and
 //! reference counts from here: the standard library's, or loom's when the crate is built with
 //! `--cfg stratalog_loom`. The only system call here is the futex of [`WaitWord`], which stands for none
-//! of the disk's. Called by `append`, `commit` and `log`; calls nothing of the engine.
+//! of the disk's. Hints to the processor are here too. Called by `append`, `commit`, `index` and `log`; calls
+//! nothing of the engine.
 
+mod prefetch;
 mod signal;
 mod watched;
 mod word;
@@ -21,6 +23,7 @@ pub(crate) use loom::sync::{
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
+pub(crate) use prefetch::{prefetch, prefetch_all};
 pub(crate) use signal::Signal;
 use std::sync::PoisonError;
 pub(crate) use watched::Watched;
