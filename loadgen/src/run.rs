@@ -29,7 +29,7 @@ use crate::target::{Committed, Target};
 use crate::verify::{self, Account};
 use crate::workload::input::Input;
 use crate::workload::payloads::Pool;
-use crate::workload::streams::{self, Choice, Names, Share};
+use crate::workload::streams::{Choice, Names, Share};
 
 /// How long a load counts where nothing else is said.
 const DURATION: Duration = Duration::from_secs(10);
@@ -187,7 +187,7 @@ fn prepare(arguments: &Run, clients: usize) -> Result<(Names, Vec<Work>), AnyErr
     let pool = Pool::new(payload, seed);
     let choice = zipf.map_or(Choice::Uniform, Choice::Zipf);
     let made = || Work::Made { pool: pool.clone(), batch, choice, seed, limit: u64::MAX };
-    Ok((streams::names(arguments.streams), (0..clients).map(|_| made()).collect()))
+    Ok((Names::Made(arguments.streams), (0..clients).map(|_| made()).collect()))
 }
 
 /// What the process and the store have done at some moment.

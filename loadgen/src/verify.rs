@@ -55,8 +55,8 @@ pub(crate) fn check<T: Target>(
 
 /// Positions without a gap, versions without a gap in each stream, and exactly what was acknowledged.
 fn check_log<T: Target>(target: &T, names: &Names, accounts: &[Account]) -> Result<(), AnyError> {
-    let numbers: HashMap<&str, usize> =
-        names.iter().enumerate().map(|(number, name)| (&**name, number)).collect();
+    let numbers: HashMap<Box<str>, usize> =
+        names.iter().enumerate().map(|(number, name)| ((&*name).into(), number)).collect();
     let mut found = vec![Account::default(); names.len()];
     let mut position = 0;
     target.read_all(|event| {
@@ -81,12 +81,12 @@ fn check_streams<T: Target>(
     let mut found = vec![Account::default(); names.len()];
     for (name, found) in names.iter().zip(&mut found) {
         let mut outcome = Ok(());
-        target.read_stream(name, |event| {
+        target.read_stream(&name, |event| {
             if outcome.is_ok() {
-                outcome = if event.stream == &**name {
+                outcome = if *event.stream == *name {
                     enter(found, event)
                 } else {
-                    Err(format!("stream {name} holds an event of {}", event.stream).into())
+                    Err(format!("stream {} holds an event of {}", &*name, event.stream).into())
                 };
             }
         })?;
@@ -115,10 +115,11 @@ fn compare(
     for ((name, found), acknowledged) in names.iter().zip(found).zip(accounts) {
         if found.events != acknowledged.events {
             let (found, acknowledged) = (found.events, acknowledged.events);
+            let name = &*name;
             return Err(format!("{name}: {acknowledged} acknowledged, {found} {place}").into());
         }
         if found != acknowledged {
-            return Err(format!("{name}: other events {place} than were acknowledged").into());
+            return Err(format!("{}: other events {place} than were acknowledged", &*name).into());
         }
     }
     Ok(())
@@ -129,7 +130,6 @@ mod tests {
     use super::*;
     use crate::target::stratalog::Stratalog;
     use crate::target::{Append as _, Expect, NewEvent};
-    use crate::workload::streams;
 
     /// A store with these payloads in the streams of these numbers, and the accounts of them.
     fn store_with(events: &[(usize, &str)]) -> (Stratalog, Vec<Account>) {
@@ -137,7 +137,7 @@ mod tests {
         let mut accounts = vec![Account::default(); 2];
         for &(stream, payload) in events {
             let event = NewEvent::bytes("t", payload);
-            let name = &streams::names(2)[stream];
+            let name = &Names::Made(2).get(stream);
             let done = store.append(name, Expect::Any, &[event]).wait().unwrap();
             accounts[stream].add(done.version, done.position, crc32fast::hash(payload.as_bytes()));
         }
@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn verdict(store: &Stratalog, accounts: &[Account]) -> Result<(), String> {
-        check(store, &streams::names(2), accounts).map_err(|error| error.to_string())
+        check(store, &Names::Made(2), accounts).map_err(|error| error.to_string())
     }
 
     #[test]

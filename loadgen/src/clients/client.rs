@@ -3,8 +3,6 @@
 //! Owns everything about an append but how it is waited for, which the kinds of clients know. Nothing
 //! here is shared between clients, and nothing is allocated for an event, unless batches are verified.
 
-use std::sync::Arc;
-
 use super::pacing::{Pace, Slips};
 use super::window::{Clock, Recorder, Tally};
 use crate::AnyError;
@@ -13,7 +11,7 @@ use crate::target::{Acknowledged, Expect, NewEvent};
 use crate::verify::Account;
 use crate::workload::EVENT_TYPE;
 use crate::workload::payloads::Pool;
-use crate::workload::streams::{Choice, Chooser, Names, Share};
+use crate::workload::streams::{Choice, Chooser, Name, Names, Share};
 
 /// See the module.
 #[derive(Debug)]
@@ -137,7 +135,7 @@ impl Client {
         };
         Self {
             number: to_u32(number),
-            names: Arc::clone(names),
+            names: names.clone(),
             share,
             source,
             events,
@@ -193,15 +191,15 @@ impl Client {
         match &mut self.acks {
             None => Ok(()),
             Some(acks) => {
-                let stream = &self.names[self.share.stream(draft.slot as usize)];
-                acks.sending(stream, draft.version, draft.checksums.as_slice())
+                let stream = self.names.get(self.share.stream(draft.slot as usize));
+                acks.sending(&stream, draft.version, draft.checksums.as_slice())
             }
         }
     }
 
     /// The stream that a draft is for.
-    pub(crate) fn stream(&self, draft: &Draft) -> &str {
-        &self.names[self.share.stream(draft.slot as usize)]
+    pub(crate) fn stream(&self, draft: &Draft) -> Name<'_> {
+        self.names.get(self.share.stream(draft.slot as usize))
     }
 
     /// What a draft expects of its stream.
@@ -226,7 +224,7 @@ impl Client {
         actual: Option<u64>,
     ) -> Result<(), AnyError> {
         if !self.share.shared {
-            let stream = self.stream(draft);
+            let stream = &*self.stream(draft);
             let text = format!("{stream}: expected {}, found {actual:?}", draft.version);
             return Err(text.into());
         }
@@ -248,7 +246,7 @@ impl Client {
         let done = Tally { events: u64::from(draft.events), bytes: u64::from(draft.bytes) };
         self.recorder.record(clock, since, now, done);
         if acknowledged.version != draft.version && (self.exact || !self.share.shared) {
-            let (stream, version) = (self.stream(draft), draft.version);
+            let (stream, version) = (&*self.stream(draft), draft.version);
             let found = acknowledged.version;
             return Err(format!("{stream}: {version} was acknowledged as {found}").into());
         }
@@ -261,8 +259,8 @@ impl Client {
             }
         }
         if let Some(acks) = &mut self.acks {
-            let stream = &self.names[self.share.stream(slot)];
-            acks.acknowledged(stream, draft.version, draft.checksums.as_slice())?;
+            let stream = self.names.get(self.share.stream(slot));
+            acks.acknowledged(&stream, draft.version, draft.checksums.as_slice())?;
         }
         Ok(())
     }

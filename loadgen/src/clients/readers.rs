@@ -61,7 +61,7 @@ pub(crate) fn read<T: Target>(
         let since = now;
         let mut done = Tally::default();
         let mut sum = 0;
-        target.read_stream(&names[random.usize(..names.len())], |event| {
+        target.read_stream(&names.get(random.usize(..names.len())), |event| {
             done.add(Tally { events: 1, bytes: event.payload.len() as u64 });
             sum = touch(sum, event.payload);
         })?;

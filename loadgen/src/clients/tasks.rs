@@ -80,7 +80,7 @@ async fn append<T: Target>(
         let acknowledged = loop {
             client.sending(&draft)?;
             let expect = client.expect(&draft);
-            let append = target.append(client.stream(&draft), expect, client.events(&draft));
+            let append = target.append(&client.stream(&draft), expect, client.events(&draft));
             match append.finish().await {
                 Ok(acknowledged) => break acknowledged,
                 Err(Refused::Conflict(actual)) => client.conflicted(&mut draft, actual)?,

@@ -30,7 +30,7 @@ pub(crate) fn run<T: Target>(
         let acknowledged = loop {
             client.sending(&draft)?;
             let expect = client.expect(&draft);
-            let append = target.append(client.stream(&draft), expect, client.events(&draft));
+            let append = target.append(&client.stream(&draft), expect, client.events(&draft));
             match append.wait() {
                 Ok(acknowledged) => break acknowledged,
                 Err(Refused::Conflict(actual)) => client.conflicted(&mut draft, actual)?,

@@ -11,7 +11,7 @@ use crate::clients::producers;
 use crate::clients::window::{Clock, Recorder};
 use crate::target::Target;
 use crate::workload::payloads::Pool;
-use crate::workload::streams::{Choice, Names, Share, names};
+use crate::workload::streams::{Choice, Names, Share};
 
 /// How many appends are on their way while a store is filled.
 pub(super) const INFLIGHT: usize = 8192;
@@ -21,7 +21,7 @@ pub(crate) fn fill<T: Target>(plan: &Plan, folder: &Path) -> Result<u64, AnyErro
     let target = T::open(folder)?;
     let mut events = target.content()?.events;
     if events == 0 {
-        let names = names(plan.streams);
+        let names = Names::Made(plan.streams);
         let pool = Pool::new(plan.payload_bytes, plan.seed);
         let client = producer(&names, pool, plan.seed, plan.fill);
         producers::run(&target, client, INFLIGHT, &Clock::start(std::time::Duration::ZERO, None))?;

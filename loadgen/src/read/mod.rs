@@ -20,7 +20,7 @@ use crate::report::environment::Environment;
 use crate::report::json::{Latency, Read, Report, Resources, Workload};
 use crate::report::table;
 use crate::target::Target;
-use crate::workload::streams;
+use crate::workload::streams::Names;
 
 pub(crate) use fill::fill;
 
@@ -143,7 +143,7 @@ fn read_streams<T: Target>(target: &T, plan: &Plan) -> Result<Read, AnyError> {
     target.scan(|payload| {
         std::hint::black_box(payload);
     })?;
-    let names = streams::names(plan.streams);
+    let names = Names::Made(plan.streams);
     let random = fastrand::Rng::with_seed(plan.seed);
     let clock = Clock::start(WARMUP, Some(plan.duration));
     let reader = readers::read(target, &names, random, Recorder::new(), &clock)?;

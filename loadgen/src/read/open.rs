@@ -101,8 +101,8 @@ pub(crate) fn append_until_killed<T: Target>(folder: &Path) -> Result<(), AnyErr
     let target = T::open(folder)?;
     // New streams, so that their versions are known.
     let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
-    let names: Names =
-        (0..STREAMS).map(|number| format!("killed-{time}-{number}").into()).collect();
+    let names = (0..STREAMS).map(|number| format!("killed-{time}-{number}").into());
+    let names = Names::Listed(names.collect());
     let mut client = producer(&names, Pool::new(PAYLOAD_BYTES, 1), 1, 0);
     let endless = Clock::start(Duration::ZERO, None);
     let before = target.content()?;

@@ -59,7 +59,7 @@ impl Input {
         if events.is_empty() {
             return Err(format!("{} has no events", path.display()).into());
         }
-        Ok(Self { names: names.into(), events })
+        Ok(Self { names: Names::Listed(names.into()), events })
     }
 }
 
@@ -94,7 +94,7 @@ mod tests {
             r#"{"stream":"b","type":"t","data":[]}"#,
         ))
         .unwrap();
-        assert_eq!(*input.names, ["b".into(), "a".into()]);
+        assert!(input.names.iter().map(|name| name.to_string()).eq(["b", "a"]));
         let streams: Vec<_> = input.events.iter().map(|(stream, _)| *stream).collect();
         assert_eq!(streams, [0, 1, 0]);
         assert_eq!(input.events[0].1.payload(), br#"{ "k": 1.50 }"#);

@@ -3,16 +3,74 @@
 //! Owns names and shares. Each client has streams that no other one appends to, so that it knows their
 //! versions without asking; only where there are fewer streams than clients do several share one.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::zipf::AliasTable;
 
 /// The names of all streams by their numbers.
-pub(crate) type Names = Arc<[Box<str>]>;
+#[derive(Debug, Clone)]
+pub(crate) enum Names {
+    /// So many, each made when it is needed, which is faster than looking it up where there are many.
+    Made(usize),
+    Listed(Arc<[Box<str>]>),
+}
 
-/// Names of 20 bytes for this many streams.
-pub(crate) fn names(streams: usize) -> Names {
-    (0..streams).map(|stream| format!("account-{stream:012}").into()).collect()
+/// The name of one stream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Name<'a> {
+    Made([u8; NAME_BYTES]),
+    Listed(&'a str),
+}
+
+/// The length of the names that are made.
+const NAME_BYTES: usize = 20;
+
+impl Names {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Made(streams) => *streams,
+            Self::Listed(names) => names.len(),
+        }
+    }
+
+    /// The name of a stream.
+    pub(crate) fn get(&self, number: usize) -> Name<'_> {
+        match self {
+            Self::Made(_) => Name::numbered(number),
+            Self::Listed(names) => Name::Listed(&names[number]),
+        }
+    }
+
+    /// All names, by their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Name<'_>> {
+        (0..self.len()).map(|number| self.get(number))
+    }
+}
+
+impl Name<'_> {
+    fn numbered(mut number: usize) -> Self {
+        let mut bytes = *b"account-000000000000";
+        for digit in bytes.iter_mut().rev() {
+            if number == 0 {
+                break;
+            }
+            *digit = b"0123456789"[number % 10];
+            number /= 10;
+        }
+        Self::Made(bytes)
+    }
+}
+
+impl Deref for Name<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Made(bytes) => str::from_utf8(bytes).expect("it is ASCII"),
+            Self::Listed(name) => name,
+        }
+    }
 }
 
 /// The streams of one client. It knows each by its slot, counted from 0.
@@ -142,8 +200,9 @@ mod tests {
 
     #[test]
     fn names_have_twenty_bytes_and_differ() {
-        let names = names(1000);
-        assert!(names.iter().all(|name| name.len() == 20));
-        assert_ne!(names[1], names[10]);
+        let names = Names::Made(1000);
+        assert!(names.iter().all(|name| name.len() == NAME_BYTES));
+        assert_eq!(&*names.get(0), "account-000000000000");
+        assert_eq!(&*names.get(907), "account-000000000907");
     }
 }
