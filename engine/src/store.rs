@@ -323,7 +323,7 @@ impl Inner {
         writing.writer.close();
         let committed = threads.committer.join();
         // After a failure an append may lead still.
-        let end = writing.writer.wait_for_leader();
+        let end = writing.writer.end_leading();
         writing.maintainer.stop();
         let maintained = threads.maintainer.join();
         let ended = match (committed, maintained, writing.writer.poisoned()) {

@@ -146,7 +146,9 @@ enum Decided {
 /// An append that is on its way: it commits whether it is waited for or not.
 ///
 /// Wait for it by blocking with [`Pending::wait`], or by `.await`: it is a future, which needs no
-/// particular runtime.
+/// particular runtime. Its waker is called on the thread that commits, as are those of [`Durable`],
+/// [`AppendFuture`](crate::AppendFuture) and [`CheckFuture`](crate::CheckFuture): a waker that blocks, or
+/// that polls and appends right there, holds up all commits. Those of runtimes only queue the task.
 #[derive(Debug)]
 #[must_use = "it says whether the events are durable"]
 pub struct Pending {

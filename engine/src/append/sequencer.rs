@@ -414,8 +414,7 @@ impl Sequencer {
         let header = Chunk::claim(&chunk, BATCH_HEADER_BYTES as u64)
             .expect("the chunk was chosen to have room for it");
         assert_eq!(header.start(), offset, "claims of a chunk are dense");
-        let leads = self.leads.upgrade().ok_or(io::ErrorKind::NotConnected)?;
-        let ticket = Arc::new(Ticket::new(leads));
+        let ticket = Arc::new(Ticket::new(Weak::clone(&self.leads)));
         self.in_flight.push_back((self.next_position, Arc::clone(&ticket)));
         self.stage.open = Some(Batch {
             segment: Arc::clone(&active.live),
@@ -511,6 +510,11 @@ impl Sequencer {
     /// See [`Stage::take_offered`].
     pub(crate) fn take_offered(&mut self) -> Option<Batch> {
         self.stage.take_offered()
+    }
+
+    /// See [`Stage::is_witnessing`].
+    pub(crate) fn is_witnessing(&self) -> bool {
+        self.stage.is_witnessing()
     }
 
     /// See [`Stage::take_idle`].

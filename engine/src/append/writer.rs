@@ -256,12 +256,13 @@ impl Writer {
         self.room.notify(usize::MAX);
     }
 
-    /// Waits until no append leads a batch. To be called when the commit thread has ended.
-    pub(crate) fn wait_for_leader(&self) -> CommitEnd {
-        lock(&self.leader).end()
+    /// Waits until no append leads a batch, and lets none lead from now on. To be called when the commit
+    /// thread has ended.
+    pub(crate) fn end_leading(&self) -> CommitEnd {
+        lock(&self.leader).end_leading()
     }
 
-    /// Lets go of the locks on the segments; whoever still holds a [`Pending`] keeps this, but not them.
+    /// Lets go of the locks on the segments, after the last write.
     pub(crate) fn unlock_segments(&self) {
         self.lock().unlock_segments();
     }
@@ -402,9 +403,14 @@ impl BatchSource for Writer {
         if sequencer.poisoned().is_some() {
             return Next::End;
         }
+        let witnessed = sequencer.is_witnessing();
         let found = sequencer.next_batch(led);
         let ends = sequencer.is_closing() && !sequencer.is_led_by_caller();
+        let put_off = witnessed && sequencer.oldest_unsealed().is_some();
         drop(sequencer);
+        if put_off {
+            self.maintainer.ring();
+        }
         match found {
             Found::Batch(batch) => {
                 // A closed batch has left its queue, or an open one made way for the next.
@@ -491,6 +497,11 @@ impl SegmentSource for Writer {
 
     fn full(&self) -> Option<Arc<LiveSegment>> {
         let sequencer = self.lock();
+        // The witness may be on its way into that segment, which took appends when it was begun; nothing is
+        // written to a segment that is sealed.
+        if sequencer.is_witnessing() {
+            return None;
+        }
         let oldest = sequencer.oldest_unsealed()?;
         oldest.is_settled().then_some(oldest)
     }

@@ -60,6 +60,8 @@ pub(crate) struct Leader {
     witness_counter: u64,
     /// What the last witness says.
     witnessed_sequence: u64,
+    /// Nothing is written any more: the segments may be somebody else's by now.
+    ended: bool,
 }
 
 /// A batch with its header, ready to be written.
@@ -89,6 +91,7 @@ impl Leader {
             tail_block: start.tail_block,
             witness_counter: start.witness_counter,
             witnessed_sequence: start.durable_sequence,
+            ended: false,
         }))
     }
 
@@ -97,6 +100,14 @@ impl Leader {
     /// # Errors
     /// Why nothing may be written any more.
     pub(crate) fn commit(&mut self, batch: Batch) -> Result<Arc<Ticket>, Poisoned> {
+        if self.ended {
+            // Of a thread that was to lead, and was not scheduled before the log was poisoned and closed.
+            return Err(Poisoned {
+                segment: batch.segment.number(),
+                offset: batch.offset(),
+                what: "the store was closed before the write began".into(),
+            });
+        }
         let sealed = self.seal(batch)?;
         let (whole, rest) = sealed.blocks();
         let tail = if rest.is_empty() { &[][..] } else { &self.tail_block[..BLOCK_BYTES] };
@@ -202,6 +213,12 @@ impl Leader {
     /// Where the durable log ends.
     pub(crate) fn end(&self) -> CommitEnd {
         CommitEnd { chain: self.chain, durable_sequence: self.durable_sequence }
+    }
+
+    /// As [`Leader::end`]; nobody leads from now on.
+    pub(crate) fn end_leading(&mut self) -> CommitEnd {
+        self.ended = true;
+        self.end()
     }
 
     /// Nothing is to be witnessed: the segment takes no more appends, and its footer will say more; or the

@@ -4,8 +4,8 @@
 //! left out is what lies between: the sequencer's checks, the encoding, and the disk. Run with
 //! `RUSTFLAGS="--cfg stratalog_loom" cargo test --release -p stratalog --lib models`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering as StdOrdering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
@@ -47,7 +47,7 @@ impl Leads for NobodyLeads {
 }
 
 fn ticket() -> Arc<Ticket> {
-    Arc::new(Ticket::new(Arc::new(NobodyLeads)))
+    Arc::new(Ticket::new(Weak::<NobodyLeads>::new()))
 }
 
 fn poisoned() -> Poisoned {
@@ -241,7 +241,8 @@ struct Sequence {
     batches: u32,
     closing: bool,
     poisoned: bool,
-    in_flight: Vec<Arc<Ticket>>,
+    /// With what leads them, which their tickets do not keep.
+    in_flight: Vec<(Arc<Ticket>, Arc<ModelLeads>)>,
 }
 
 /// The writer in the model: what `append::Writer` does with the stage, without the log.
@@ -277,10 +278,11 @@ fn append(model: &LoomArc<Model>, manner: Manner) -> Option<Arc<Ticket>> {
     }
     if sequence.stage.open.is_none() {
         let leads = Arc::new(ModelLeads(LoomArc::clone(model)));
-        let ticket = Arc::new(Ticket::new(leads));
+        let weak = Arc::downgrade(&leads);
+        let ticket = Arc::new(Ticket::new(weak));
         sequence.batches += 1;
         let number = sequence.batches;
-        sequence.in_flight.push(Arc::clone(&ticket));
+        sequence.in_flight.push((Arc::clone(&ticket), leads));
         let waiting = Waiting::default();
         sequence.stage.open = Some(Few { ticket, waiting, appends: 0, number });
     }
@@ -316,7 +318,7 @@ fn poison(model: &Model) {
     sequence.stage.clear();
     let tickets = std::mem::take(&mut sequence.in_flight);
     drop(sequence);
-    for ticket in tickets {
+    for (ticket, _) in tickets {
         ticket.give_up(&poisoned());
     }
     model.signal.give();
@@ -327,7 +329,7 @@ fn lead(model: &LoomArc<Model>, batch: Few) {
         return poison(model);
     }
     let mut sequence = lock(&model.sequence);
-    sequence.in_flight.retain(|ticket| !Arc::ptr_eq(ticket, &batch.ticket));
+    sequence.in_flight.retain(|(ticket, _)| !Arc::ptr_eq(ticket, &batch.ticket));
     let successor = sequence.stage.led();
     let closing = sequence.closing;
     drop(sequence);
@@ -363,7 +365,7 @@ fn commit_thread(model: &LoomArc<Model>) {
                 }
                 lock(&model.sequence)
                     .in_flight
-                    .retain(|ticket| !Arc::ptr_eq(ticket, &batch.ticket));
+                    .retain(|(ticket, _)| !Arc::ptr_eq(ticket, &batch.ticket));
                 batch.ticket.finish(Outcome::Durable);
                 led = true;
             }

@@ -129,6 +129,8 @@ pub(crate) struct Stage<B> {
     alarm: Option<Instant>,
     /// Something became durable that no witness tells of.
     unwitnessed: bool,
+    /// The commit thread leads for a witness.
+    witnessing: bool,
 }
 
 impl<B: Staged> Default for Stage<B> {
@@ -140,6 +142,7 @@ impl<B: Staged> Default for Stage<B> {
             takes_from: None,
             alarm: None,
             unwitnessed: false,
+            witnessing: false,
         }
     }
 }
@@ -252,6 +255,7 @@ impl<B: Staged> Stage<B> {
     /// with `all`, what is not due yet is written too.
     pub(crate) fn next(&mut self, led: bool, all: bool, now: Instant) -> Found<B> {
         self.takes_from = None;
+        self.witnessing = false;
         // It is awake: until it has looked, it will look at nothing by itself.
         self.alarm = None;
         if led
@@ -299,8 +303,15 @@ impl<B: Staged> Stage<B> {
         if idle {
             self.leading = Leading::CommitThread;
             self.unwitnessed = false;
+            self.witnessing = true;
         }
         idle
+    }
+
+    /// Whether the commit thread has the lead for a witness: from [`Stage::take_idle`] until it asks for
+    /// what is [`next`](Stage::next).
+    pub(crate) fn is_witnessing(&self) -> bool {
+        self.witnessing
     }
 
     /// Whether a thread of an append leads, or will.
@@ -319,6 +330,8 @@ impl<B: Staged> Stage<B> {
 #[cfg(not(stratalog_loom))]
 mod tests {
     use super::*;
+    use std::sync::Weak;
+
     use crate::commit::Leads;
     use std::time::Duration;
 
@@ -361,7 +374,7 @@ mod tests {
 
     fn append(stage: &mut Stage<Few>, manner: Manner) -> Duty<Few> {
         stage.open.get_or_insert_with(|| Few {
-            ticket: Arc::new(Ticket::new(Arc::new(NobodyLeads))),
+            ticket: Arc::new(Ticket::new(Weak::<NobodyLeads>::new())),
             waiting: Waiting::default(),
         });
         stage.claimed(manner)
@@ -375,6 +388,18 @@ mod tests {
         assert!(matches!(stage.next(true, false, now), Found::Nothing { unwitnessed: true, .. }));
         assert!(stage.take_idle());
         assert!(matches!(stage.next(true, false, now), Found::Nothing { unwitnessed: false, .. }));
+    }
+
+    #[test]
+    fn a_witness_is_on_its_way_until_the_commit_thread_asks_what_is_next() {
+        let (mut stage, now) = (Stage::default(), Instant::now());
+        assert!(!stage.is_witnessing());
+        assert!(stage.take_idle());
+        assert!(matches!(append(&mut stage, Manner::Polls), Duty::Nothing));
+        assert!(!stage.take_idle());
+        assert!(stage.is_witnessing());
+        assert!(matches!(stage.next(true, false, now), Found::Batch(_)));
+        assert!(!stage.is_witnessing());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! for. Calls `sync` only.
 
 use std::fmt::Debug;
-use std::sync::{Arc, OnceLock};
+use std::sync::{OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 
 use crate::error::Poisoned;
@@ -56,7 +56,8 @@ pub(crate) struct Ticket {
     wakers: Mutex<Vec<Waker>>,
     /// Why the outcome is unknown.
     reason: OnceLock<Poisoned>,
-    leads: Arc<dyn Leads>,
+    /// Weak: who keeps a receipt keeps its ticket, and shall not keep a closed store with it.
+    leads: Weak<dyn Leads>,
 }
 
 /// Where a task's waker stands in its ticket.
@@ -64,7 +65,7 @@ pub(crate) struct Ticket {
 pub(crate) struct WakerSlot(Option<usize>);
 
 impl Ticket {
-    pub(crate) fn new(leads: Arc<dyn Leads>) -> Self {
+    pub(crate) fn new(leads: Weak<dyn Leads>) -> Self {
         Self {
             filled: WaitWord::new(0),
             state: WaitWord::new(PENDING),
@@ -187,8 +188,11 @@ impl Ticket {
                 DURABLE => return Outcome::Durable,
                 UNKNOWN => return Outcome::Unknown,
                 OFFERED => {
-                    if self.state.exchange(state, state & !STATE) {
-                        self.leads.lead_offered();
+                    // A lead is offered by the writer that this leads to, so that is there.
+                    if self.state.exchange(state, state & !STATE)
+                        && let Some(leads) = self.leads.upgrade()
+                    {
+                        leads.lead_offered();
                     }
                 }
                 _ if state & SLEEPERS == 0 => {
