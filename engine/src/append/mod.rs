@@ -3,6 +3,7 @@
 //! Owns everything between a user's call and a claimed place in the log. Calls `event` and `format` to
 //! encode, `commit` for the memory and the batches, `log` for cold heads; `store` hands it to users.
 
+mod active;
 mod expect;
 mod heads;
 mod pending;

@@ -10,24 +10,22 @@ use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use hashbrown::HashTable;
-
+use super::active::Active;
 use super::heads::HeadCache;
-use super::request::{Numbered, Request};
+use super::request::Request;
 use crate::commit::{
-    Batch, Chunk, ChunkPool, ChunkRef, Claim, Duty, Found, Leads, LiveSegment, LiveStart, Stage,
-    Successor, Ticket, Waiting,
+    Batch, Chunk, ChunkPool, Claim, Duty, Found, Leads, LiveSegment, LiveStart, Stage, Successor,
+    Ticket, Waiting,
 };
 use crate::disk::DiskFile;
 use crate::error::{FileError, Poisoned};
 use crate::format::align_up;
 use crate::format::checksum::{Chain, SegmentKey};
 use crate::format::constants::BATCH_HEADER_BYTES;
-use crate::format::definition::EventType;
 use crate::index::{LiveWriter, Term, TermId};
 use crate::limits::{
-    BATCH_BYTES_BESIDE, BATCH_BYTES_FULL, BLOCK, CHUNK_BYTES, CLOSED_BATCHES_MAX, RECORD_ALIGN,
-    SEGMENT_FOOT_BYTES, SEGMENT_HEAD_BYTES, SEGMENT_TYPES_MAX, UNSEALED_SEGMENTS_MAX,
+    BATCH_BYTES_BESIDE, BATCH_BYTES_FULL, BLOCK, CLOSED_BATCHES_MAX, SEGMENT_FOOT_BYTES,
+    SEGMENT_HEAD_BYTES, UNSEALED_SEGMENTS_MAX,
 };
 
 /// A segment that is created, headed and zeroed, and named in the manifest.
@@ -54,20 +52,6 @@ pub(crate) enum Spare {
         error: FileError,
         small: Option<Prepared>,
     },
-}
-
-/// The segment that takes appends.
-#[derive(Debug)]
-struct Active {
-    live: Arc<LiveSegment>,
-    writer: LiveWriter,
-    /// The numbers of the event types in it, by the types' hashes.
-    types: HashTable<u32>,
-    chunk: Option<ChunkRef>,
-    /// Where the next batch begins.
-    next_offset: u64,
-    /// Up to where zeroes were written.
-    zeroed_end: u64,
 }
 
 /// What recovery hands to the sequencer.
@@ -273,7 +257,7 @@ impl Sequencer {
     /// something has to happen first.
     fn place(&mut self, request: &mut Request) -> Result<bool, Sequenced> {
         loop {
-            let Some(definitions) = self.number(request) else {
+            let Some(definitions) = self.active.number_types(request.encoded.types_mut()) else {
                 // The segment has as many types as it may: the request goes into the next one.
                 if !self.close_open() || !self.roll(request)? {
                     return Ok(false);
@@ -303,24 +287,6 @@ impl Sequencer {
             }
             self.open_batch(need).map_err(Sequenced::NoMemory)?;
         }
-    }
-
-    /// Numbers the request's types in the active segment, and says how many bytes the new definitions
-    /// take.
-    #[expect(clippy::cast_possible_truncation, reason = "within SEGMENT_TYPES_MAX")]
-    fn number(&self, request: &mut Request) -> Option<usize> {
-        let mut next = self.active.types.len();
-        let mut bytes = 0;
-        for wanted in request.encoded.types_mut() {
-            if let Some(known) = self.active.number(wanted) {
-                (wanted.number, wanted.is_new) = (known, false);
-                continue;
-            }
-            (wanted.number, wanted.is_new) = (next as u32, true);
-            next += 1;
-            bytes += wanted.event_type.encoded_bytes();
-        }
-        (next <= SEGMENT_TYPES_MAX).then_some(bytes)
     }
 
     /// Closes the open batch; false where too many wait already.
@@ -394,23 +360,7 @@ impl Sequencer {
     fn open_batch(&mut self, need: u64) -> io::Result<()> {
         let active = &mut self.active;
         let offset = active.next_offset;
-        let fitting = active.chunk.take().filter(|chunk| offset + need <= chunk.end());
-        let (chunk, prefix) = if let Some(chunk) = fitting {
-            // Behind a large batch the rest of its last block stays free.
-            let gap = offset - chunk.claimed();
-            if let Some(mut gap) = Chunk::claim(&chunk, gap) {
-                gap.bytes_mut().fill(0);
-            }
-            (chunk, None)
-        } else {
-            let base = crate::format::align_down(offset, BLOCK);
-            let room = active.live.file_bytes - SEGMENT_FOOT_BYTES - base;
-            let bytes = (CHUNK_BYTES as u64).min(room).max(align_up(offset + need - base, BLOCK));
-            let bytes = usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
-            let chunk = active.live.add_chunk(&self.pool, offset, bytes)?;
-            let prefix = (offset > base).then(|| Chunk::claim(&chunk, offset - base)).flatten();
-            (chunk, prefix)
-        };
+        let (chunk, prefix) = active.memory_for(need, &self.pool)?;
         let header = Chunk::claim(&chunk, BATCH_HEADER_BYTES as u64)
             .expect("the chunk was chosen to have room for it");
         assert_eq!(header.start(), offset, "claims of a chunk are dense");
@@ -418,7 +368,7 @@ impl Sequencer {
         self.in_flight.push_back((self.next_position, Arc::clone(&ticket)));
         self.stage.open = Some(Batch {
             segment: Arc::clone(&active.live),
-            chunk: ChunkRef::clone(&chunk),
+            chunk,
             ticket,
             prefix,
             header,
@@ -431,7 +381,6 @@ impl Sequencer {
             strict: self.strict,
             waiting: Waiting::default(),
         });
-        active.chunk = Some(chunk);
         self.next_sequence += 1;
         Ok(())
     }
@@ -458,18 +407,7 @@ impl Sequencer {
 
         let first_version = head.last.map_or(0, |last| last + 1);
         let frames_at = claim.start() + defined as u64;
-        let (mut start, mut term) = (0, head.term);
-        for (version, event) in (first_version..).zip(&encoded.events) {
-            let units = (frames_at + start as u64) / RECORD_ALIGN as u64;
-            let ordinal = active.writer.push_event(units as u32);
-            if let Some(id) = term {
-                active.writer.append(id, ordinal);
-            } else {
-                let stream = Term::stream(request.stream.as_bytes());
-                term = Some(active.writer.create(request.stream_hash, stream, ordinal, version));
-            }
-            start = event.end;
-        }
+        active.enter(request, frames_at, head.term, first_version);
 
         let events = encoded.events.len() as u32;
         let recorded_at = now.max(self.recorded_last);
@@ -612,39 +550,4 @@ impl Sequencer {
         self.stage.clear();
         self.in_flight.drain(..).map(|(_, ticket)| ticket).collect()
     }
-}
-
-impl Active {
-    fn new(live: Arc<LiveSegment>, writer: LiveWriter, next_offset: u64, zeroed_end: u64) -> Self {
-        let (types, chunk) = (HashTable::new(), None);
-        let mut active = Self { live, writer, types, chunk, next_offset, zeroed_end };
-        for (event_type, number) in active.live.types.iter().zip(0..) {
-            let rehash = |known: &u32| hash_of(&active.live, *known);
-            active.types.insert_unique(event_type.xxh3(), number, rehash);
-        }
-        active
-    }
-
-    /// The number of an event type in this segment, if it is defined there.
-    fn number(&self, wanted: &Numbered) -> Option<u32> {
-        let is_wanted = |known: &u32| self.live.types.get(*known) == Some(&wanted.event_type);
-        self.types.find(wanted.hash, is_wanted).copied()
-    }
-
-    fn define(&mut self, defines: &Numbered) {
-        let number = self.live.types.push(defines.event_type.clone());
-        assert_eq!(number, defines.number, "types are numbered in the order of their definitions");
-        let live = &self.live;
-        self.types.insert_unique(defines.hash, number, |known| hash_of(live, *known));
-    }
-
-    /// Where its batches must end, so that the footer has room.
-    fn data_limit(&self) -> u64 {
-        self.live.file_bytes - SEGMENT_FOOT_BYTES
-    }
-}
-
-/// The hash of an event type that is defined in a segment.
-fn hash_of(live: &LiveSegment, number: u32) -> u64 {
-    live.types.get(number).map_or(0, EventType::xxh3)
 }

@@ -1,0 +1,142 @@
+//! The segment that takes appends, as the sequencer fills it.
+//!
+//! Owns the segment's index writer, the numbers of its event types, and the memory that its batches are
+//! claimed in. Part of the sequencer, under its lock; calls `commit` for memory and `index` for terms.
+
+use std::io;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use super::request::{Numbered, Request};
+use crate::commit::{Chunk, ChunkPool, ChunkRef, Claim, LiveSegment};
+use crate::format::definition::EventType;
+use crate::format::{align_down, align_up};
+use crate::index::{LiveWriter, Term, TermId};
+use crate::limits::{BLOCK, CHUNK_BYTES, RECORD_ALIGN, SEGMENT_FOOT_BYTES, SEGMENT_TYPES_MAX};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub live: Arc<LiveSegment>,
+    pub writer: LiveWriter,
+    /// The numbers of the event types in it, by the types' hashes.
+    types: HashTable<u32>,
+    chunk: Option<ChunkRef>,
+    /// Where the next batch begins.
+    pub next_offset: u64,
+    /// Up to where zeroes were written.
+    pub zeroed_end: u64,
+}
+
+impl Active {
+    pub(super) fn new(
+        live: Arc<LiveSegment>,
+        writer: LiveWriter,
+        next_offset: u64,
+        zeroed_end: u64,
+    ) -> Self {
+        let (types, chunk) = (HashTable::new(), None);
+        let mut active = Self { live, writer, types, chunk, next_offset, zeroed_end };
+        for (event_type, number) in active.live.types.iter().zip(0..) {
+            let rehash = |known: &u32| hash_of(&active.live, *known);
+            active.types.insert_unique(event_type.xxh3(), number, rehash);
+        }
+        active
+    }
+
+    /// Numbers an append's types, and says how many bytes the definitions of new ones take; nothing where
+    /// that would be more types than a segment may have.
+    #[expect(clippy::cast_possible_truncation, reason = "within SEGMENT_TYPES_MAX")]
+    pub(super) fn number_types(&self, types: &mut [Numbered]) -> Option<usize> {
+        let mut next = self.types.len();
+        let mut bytes = 0;
+        for wanted in types {
+            if let Some(known) = self.number(wanted) {
+                (wanted.number, wanted.is_new) = (known, false);
+                continue;
+            }
+            (wanted.number, wanted.is_new) = (next as u32, true);
+            next += 1;
+            bytes += wanted.event_type.encoded_bytes();
+        }
+        (next <= SEGMENT_TYPES_MAX).then_some(bytes)
+    }
+
+    /// The number of an event type in this segment, if it is defined there.
+    fn number(&self, wanted: &Numbered) -> Option<u32> {
+        let is_wanted = |known: &u32| self.live.types.get(*known) == Some(&wanted.event_type);
+        self.types.find(wanted.hash, is_wanted).copied()
+    }
+
+    /// Defines a new type, which has its number.
+    pub(super) fn define(&mut self, defines: &Numbered) {
+        let number = self.live.types.push(defines.event_type.clone());
+        assert_eq!(number, defines.number, "types are numbered in the order of their definitions");
+        let live = &self.live;
+        self.types.insert_unique(defines.hash, number, |known| hash_of(live, *known));
+    }
+
+    /// Enters an append's events, whose frames begin at this offset. Its stream has this term, if it has
+    /// events in this segment.
+    #[expect(clippy::cast_possible_truncation, reason = "segments are below 4 GiB")]
+    pub(super) fn enter(
+        &mut self,
+        request: &Request,
+        frames_at: u64,
+        mut term: Option<TermId>,
+        first_version: u64,
+    ) {
+        let mut start = 0;
+        for (version, event) in (first_version..).zip(&request.encoded.events) {
+            let units = (frames_at + start as u64) / RECORD_ALIGN as u64;
+            let ordinal = self.writer.push_event(units as u32);
+            if let Some(id) = term {
+                self.writer.append(id, ordinal);
+            } else {
+                let stream = Term::stream(request.stream.as_bytes());
+                term = Some(self.writer.create(request.stream_hash, stream, ordinal, version));
+            }
+            start = event.end;
+        }
+    }
+
+    /// The chunk for a batch of `need` bytes that begins at the next offset, which is the next that can be
+    /// claimed in it; and, where the chunk is new, the claim of what stands in its first block before.
+    pub(super) fn memory_for(
+        &mut self,
+        need: u64,
+        pool: &Arc<ChunkPool>,
+    ) -> io::Result<(ChunkRef, Option<Claim>)> {
+        let offset = self.next_offset;
+        let fitting = self.chunk.take().filter(|chunk| offset + need <= chunk.end());
+        let (chunk, prefix) = if let Some(chunk) = fitting {
+            // Behind a large batch the rest of its last block stays free.
+            let gap = offset - chunk.claimed();
+            if let Some(mut gap) = Chunk::claim(&chunk, gap) {
+                gap.bytes_mut().fill(0);
+            }
+            (chunk, None)
+        } else {
+            let base = align_down(offset, BLOCK);
+            let room = self.data_limit() - base;
+            let bytes = (CHUNK_BYTES as u64).min(room).max(align_up(offset + need - base, BLOCK));
+            let bytes = usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
+            let chunk = self.live.add_chunk(pool, offset, bytes)?;
+            let prefix = (offset > base).then(|| Chunk::claim(&chunk, offset - base)).flatten();
+            (chunk, prefix)
+        };
+        self.chunk = Some(ChunkRef::clone(&chunk));
+        Ok((chunk, prefix))
+    }
+
+    /// Where its batches must end, so that the footer has room.
+    pub(super) fn data_limit(&self) -> u64 {
+        self.live.file_bytes - SEGMENT_FOOT_BYTES
+    }
+}
+
+/// The hash of an event type that is defined in a segment.
+fn hash_of(live: &LiveSegment, number: u32) -> u64 {
+    live.types.get(number).map_or(0, EventType::xxh3)
+}
