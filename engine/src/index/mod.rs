@@ -27,8 +27,6 @@ mod layout;
 mod live;
 mod live_postings;
 mod live_terms;
-#[cfg(test)]
-mod measure;
 mod paged;
 mod pages;
 mod postings;

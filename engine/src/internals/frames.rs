@@ -1,8 +1,4 @@
-//! What the micro-benchmarks measure by itself and users never call: encoding, checksums, the walk over
-//! frames.
-//!
-//! Behind the feature `internals`, which `bench/` alone enables; no part of the public interface. Calls
-//! `format` only.
+//! Encoding, checksums, and the walk over frames.
 
 use crate::format::checksum::{SegmentIdentity, SegmentKey, StoreId};
 use crate::format::constants::RECORD_BYTES;
