@@ -18,12 +18,12 @@
     reason = "the store spells its own names"
 )]
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use stratalog::disk::{CrashState, Exploration, MemoryDisk, Trace};
+use stratalog::disk::{CrashPoint, CrashState, Exploration, MemoryDisk, Trace};
 use stratalog::{Case, Options, Store};
 use stratalog_tests::oracle::{Contents, judge};
 use stratalog_tests::script::{Known, Script};
@@ -78,6 +78,8 @@ struct Sweep {
     states: AtomicU64,
     recoveries: AtomicU64,
     inner_states: AtomicU64,
+    /// The most batches that were being written where it crashed.
+    batches: AtomicUsize,
     seen: Mutex<HashSet<(u128, Known)>>,
     inner_seen: Mutex<HashSet<(u128, usize)>>,
 }
@@ -107,20 +109,15 @@ struct Share {
     large: bool,
 }
 
-/// Sweeps over all crashes of a recorded workload.
-fn sweep(name: &str, recorded: &Recorded, share: &Share) {
+/// Sweeps over all crashes of a recorded workload. Gives the most batches of one segment that were being
+/// written at a moment of which it examined a state.
+fn sweep(name: &str, recorded: &Recorded, share: &Share) -> usize {
     let begun = Instant::now();
     let seed = seed::seed(1);
     let sweep = Sweep::default();
     let mut full = Exploration { seed, garbled: share.garbled, ..Exploration::default() };
     if share.large {
-        full = Exploration {
-            whole_all_max: 4,
-            whole_subsets: 6,
-            sectors_each_max: 2,
-            sector_subsets: 1,
-            ..full
-        };
+        full = of_large_writes(full);
     }
     // Where a segment is made or sealed beside the batches, the parts of each multiply with the others:
     // the short version takes fewer of them there.
@@ -136,11 +133,13 @@ fn sweep(name: &str, recorded: &Recorded, share: &Share) {
                 let points = recorded.trace.crash_points();
                 for point in points.filter(|point| point.index() % THREADS == thread) {
                     let known = Known::at(recorded.before, point.marks());
+                    let batches = batches(&point);
                     let many = point.in_flight() > 2 && !long();
                     for state in point.states(if many { &fewer } else { &full }) {
                         if !sweep.is_new(&state, known) {
                             continue;
                         }
+                        sweep.batches.fetch_max(batches, Ordering::Relaxed);
                         if let Err(wrong) = examine(sweep, recorded, &state, known, share) {
                             panic!(
                                 "{wrong}\n{known:?}\n{state}\nrepeat with: {}",
@@ -162,6 +161,18 @@ fn sweep(name: &str, recorded: &Recorded, share: &Share) {
         sweep.recoveries.load(Ordering::Relaxed),
         begun.elapsed().as_secs_f64(),
     );
+    sweep.batches.into_inner()
+}
+
+/// Few of the parts of each write.
+fn of_large_writes(exploration: Exploration) -> Exploration {
+    Exploration {
+        whole_all_max: exploration.whole_all_max.min(4),
+        whole_subsets: 6,
+        sectors_each_max: 2,
+        sector_subsets: 1,
+        ..exploration
+    }
 }
 
 /// Opens one state, and opens it again: crashed while open, and after going on.
@@ -183,7 +194,9 @@ fn examine(
     let contents = judge(&store, recorded.script, known)?;
     let script = recorded.script;
     if let Some(trace) = trace {
-        crash_inside(sweep, &trace, recorded, &contents)?;
+        let quick = Exploration::quick();
+        let exploration = if share.large { of_large_writes(quick) } else { quick };
+        crash_inside(sweep, &trace, recorded, &contents, &exploration)?;
     }
     if chosen(share.goes_on) {
         // The process is killed while the store is open, and it is opened again.
@@ -220,10 +233,10 @@ fn crash_inside(
     trace: &Trace,
     recorded: &Recorded,
     contents: &Contents,
+    exploration: &Exploration,
 ) -> Result<(), String> {
-    let exploration = Exploration::quick();
     for point in trace.crash_points() {
-        for state in point.states(&exploration) {
+        for state in point.states(exploration) {
             let key = (state.fingerprint(), contents.units);
             if !sweep.inner_seen.lock().unwrap().insert(key) {
                 continue;
@@ -286,14 +299,39 @@ fn a_store_that_never_rewrites_a_block_survives_every_garbled_write() {
     sweep("a_store_that_never_rewrites_a_block_survives_every_garbled_write", &recorded, &share);
 }
 
+/// How many writes of batches were to be under way at once, at some moment of a workload.
+const WRITES_AT_ONCE: usize = 3;
+/// About every fifth recording of such a workload has a moment like that.
+const RECORDINGS_MAX: u64 = 400;
+
 /// Large batches on a disk that takes several writes at a time and ends them in any order.
 fn sweep_in_flight(name: &str, seed: u64, options: &Options) {
-    let disk = MemoryDisk::with_queue(seed::seed(seed));
-    let script = Script::large(seed::seed(seed));
-    let recorded = record(options, script, &disk, 0..if long() { 80 } else { 14 });
-    let most = recorded.trace.crash_points().map(|point| point.in_flight()).max();
-    assert!(most >= Some(3), "no more than {most:?} changes were ever in flight at once");
-    sweep(name, &recorded, &Share { crashes: share().crashes * 50, large: true, ..share() });
+    let seed = seed::seed(seed);
+    let script = Script::large(seed);
+    let mut most = 0;
+    // Whether a write is joined by others depends on the threads as well: recorded until one is.
+    let recorded = (0..RECORDINGS_MAX).find_map(|more| {
+        let disk = MemoryDisk::with_queue(seed.wrapping_add(more << 32));
+        let recorded = record(options, script, &disk, 0..if long() { 80 } else { 14 });
+        most = most.max(recorded.trace.crash_points().map(|point| batches(&point)).max()?);
+        (most >= WRITES_AT_ONCE).then_some(recorded)
+    });
+    let recorded = recorded.unwrap_or_else(|| {
+        panic!("no more than {most} writes of batches were ever under way at once")
+    });
+    let share = Share { crashes: share().crashes * 50, large: true, ..share() };
+    let visited = sweep(name, &recorded, &share);
+    assert!(visited >= WRITES_AT_ONCE, "{visited} writes at once where the sweep crashed");
+}
+
+/// How many batches of one segment are being written. Nothing else is durably written to a segment while
+/// there are some: neither a witness nor the footer.
+fn batches(point: &CrashPoint) -> usize {
+    let mut writes: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in point.writes_under_way().filter(|name| name.starts_with("segment-")) {
+        *writes.entry(name).or_default() += 1;
+    }
+    writes.into_values().max().unwrap_or(0)
 }
 
 #[test]

@@ -16,8 +16,10 @@ use super::trace::Change;
 use crate::disk::{Completion, QueueWaker, QueuedWrite, WriteQueue, check};
 use crate::limits::BLOCK_BYTES;
 
-/// How long a write may be under way while others could join it.
-const PATIENCE: Duration = Duration::from_micros(100);
+/// How long a write may be under way while others could join it: often not at all. The longest is enough
+/// for a thread that has to be scheduled first.
+const PATIENCE: [Duration; 4] =
+    [Duration::ZERO, Duration::ZERO, Duration::from_micros(100), Duration::from_millis(1)];
 /// How often in a row a write may end inside its first block before it is given up.
 const STALLS_MAX: u32 = 8;
 
@@ -111,11 +113,10 @@ impl WriteQueue for MemoryQueue {
                 return Ok(None);
             }
             // Now and then it takes a while, in which others may join it.
-            let patient = self.flying.len() < self.depth && self.random.bool();
+            let chosen = PATIENCE[self.random.usize(..PATIENCE.len())];
+            let patience = if self.flying.len() < self.depth { chosen } else { Duration::ZERO };
             // A wake may come before or after the end of a write. It stays until it is taken.
-            if self.waker.woken(if patient { PATIENCE } else { Duration::ZERO })
-                && self.random.bool()
-            {
+            if self.waker.woken(patience) && self.random.bool() {
                 self.waker.take();
                 return Ok(None);
             }
@@ -236,6 +237,7 @@ mod tests {
         let (mut most, mut subsets) = (0, BTreeSet::new());
         for point in disk.trace().crash_points() {
             most = most.max(point.in_flight());
+            assert_eq!(point.writes_under_way().count(), point.in_flight());
             for state in point.states(&Exploration::default()) {
                 let content = state.disk().read_file("a");
                 let blocks: Vec<&[u8]> = content.chunks(BLOCK_BYTES).collect();

@@ -684,3 +684,20 @@ fn of_two_syncs_at_once_the_one_that_failed_leaves_doubt() {
     let point = Trace(Arc::new(recording)).crash_points().last().unwrap();
     assert_eq!(point.in_flight(), 1);
 }
+
+#[test]
+fn only_durable_writes_that_have_not_ended_are_under_way() {
+    let (disk, file) = recording();
+    volatile(&file, 1, 0);
+    durable(&file, 2, BLOCK);
+    let points = disk.trace().crash_points();
+    let found: Vec<_> = points
+        .map(|point| (point.in_flight(), point.writes_under_way().map(str::to_owned).collect()))
+        .collect();
+    let (none, one) = (Vec::<String>::new(), vec!["a".to_owned()]);
+    // Before all, in and after the first write, in and after the second.
+    assert_eq!(
+        found,
+        [(0, none.clone()), (1, none.clone()), (1, none.clone()), (2, one), (1, none)]
+    );
+}

@@ -329,6 +329,15 @@ impl CrashPoint {
     pub fn in_flight(&self) -> usize {
         self.replay.in_flight_files().count() + self.replay.in_flight_dirs().count()
     }
+
+    /// The file of each durable write that is under way: begun, and not ended. [`CrashPoint::in_flight`]
+    /// counts every other change besides that the crash may keep or not.
+    pub fn writes_under_way(&self) -> impl Iterator<Item = &str> {
+        let pending = self.replay.files.values().flatten();
+        let begun = pending.filter(|pending| pending.stage == Stage::Begun);
+        let ops = begun.map(|pending| &self.recording.ops[pending.op]);
+        ops.filter(|op| op.kind == OpKind::WriteDurable).map(|op| op.name.as_str())
+    }
 }
 
 impl fmt::Display for CrashPoint {
