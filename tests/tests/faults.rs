@@ -11,7 +11,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stratalog::disk::{Disk, Exploration, Fault, FaultError, FaultPlan, MemoryDisk, OpKind};
+use stratalog::disk::{
+    CrashPoint, Disk, Exploration, Fault, FaultError, FaultPlan, MemoryDisk, OpKind,
+};
 use stratalog::{AppendError, Case, CloseError, Expect, NewEvent, OpenError, Options, Store};
 use stratalog_tests::oracle::judge;
 use stratalog_tests::script::{Known, Script};
@@ -96,6 +98,131 @@ fn what_was_submitted_behind_a_failed_write_is_unknown_too() {
     drop(store);
     disk.set_faults(FaultPlan::new());
     reopened(&disk, known);
+}
+
+/// What became of a failure among queued writes.
+#[derive(Default)]
+struct Struck {
+    acknowledged: usize,
+    unknown: usize,
+    /// How many batches were being written when the failure was reported.
+    beside: usize,
+}
+
+#[test]
+fn a_failure_among_queued_writes_ends_what_is_behind_it_as_unknown() {
+    const NUMBERS: u64 = 4;
+    let faults = [
+        Fault::Fail(FaultError::Io),
+        Fault::FailTorn { error: FaultError::Io, seed: 1 },
+        Fault::FailTorn { error: FaultError::NoSpace, seed: 2 },
+        Fault::Die,
+    ];
+    let (mut acknowledged, mut beside) = (0, 0);
+    for number in 0..NUMBERS {
+        let mut failures = 0;
+        for (seed, fault) in (0..16).zip(faults.into_iter().cycle()) {
+            let struck = watchdog::within(Duration::from_mins(1), "a queued append", move || {
+                failure_among_queued(seed, number, fault)
+            });
+            failures += u64::from(struck.unknown > 0);
+            acknowledged += u64::from(struck.acknowledged > 0);
+            beside += u64::from(struck.beside > 0);
+        }
+        assert!(failures > 0, "write {number} never failed");
+    }
+    println!("{acknowledged} failures behind acknowledged appends, {beside} beside other writes");
+    assert!(acknowledged > 0 && beside > 0, "no failure was in the middle");
+}
+
+/// Fails the write of this number of a store that writes large batches through a queue.
+fn failure_among_queued(seed: u64, number: u64, fault: Fault) -> Struck {
+    let at = |what: &str| format!("seed {seed}, write {number}, {fault:?}: {what}");
+    let script = Script::large(seed);
+    let options = Store::options().segment_bytes(1 << 20);
+    let disk = MemoryDisk::with_queue(seed);
+    let store = options.open_on(Arc::new(disk.clone())).unwrap();
+    disk.start_recording();
+    disk.set_faults(failing_writes(number, 1, fault));
+    let mut pending = Vec::new();
+    for unit in (0..16).map(|unit| script.unit(unit)) {
+        let submitted = loop {
+            match store.append(&unit.stream, Expect::Any, &unit.events).submit() {
+                Err(AppendError::Busy) => std::thread::yield_now(),
+                other => break other,
+            }
+        };
+        match submitted {
+            Ok(one) => pending.push(one),
+            Err(AppendError::Poisoned(_)) => break,
+            // A device that is gone makes no segments either.
+            Err(AppendError::Segment(_)) if fault == Fault::Die => break,
+            Err(other) => panic!("{}", at(&other.to_string())),
+        }
+    }
+    let mut struck = Struck::default();
+    for (unit, one) in pending.into_iter().enumerate() {
+        match one.wait() {
+            Ok(_) => {
+                assert_eq!(struck.unknown, 0, "{}", at("acknowledged behind a failure"));
+                struck.acknowledged += 1;
+            }
+            Err(AppendError::Unknown { event_ids, .. }) => {
+                let ids = stratalog_ids(&script.unit(unit).events);
+                assert_eq!(event_ids, ids, "{}", at("the ids of others"));
+                struck.unknown += 1;
+            }
+            Err(other) => panic!("{}", at(&format!("unit {unit}: {other}"))),
+        }
+    }
+    let Struck { acknowledged, unknown, .. } = struck;
+    if unknown == 0 {
+        // All was in fewer batches than that.
+        return struck;
+    }
+    let unit = script.unit(0);
+    let again = store.append(&unit.stream, Expect::Any, &unit.events).wait();
+    assert!(matches!(again, Err(AppendError::Poisoned(_))), "{}", at(&format!("{again:?}")));
+    let shown = judge(&store, script, Known::exactly(acknowledged));
+    shown.unwrap_or_else(|wrong| panic!("{}", at(&format!("while it is open: {wrong}"))));
+    assert!(matches!(store.close(), Err(CloseError::Poisoned(_))), "{}", at("closed well"));
+
+    // The machine crashes: when the failure is reported, and when everything has ended.
+    let points: Vec<_> = disk.trace().crash_points().collect();
+    let failed = points.iter().position(|point| point.to_string().contains("which failed"));
+    if let Some(failed) = failed {
+        struck.beside = batches_under_way(&points[failed]);
+        // Only the segments before it, which are whole, may still get their footers.
+        let segment = segment_written(&points[failed]);
+        let behind = points[failed + 1..]
+            .iter()
+            .find(|point| point.to_string().contains("(in [") && segment_written(point) >= segment);
+        assert!(behind.is_none(), "{}\n{}", at("written behind a failure"), disk.trace());
+    }
+    let known = Known { acknowledged, submitted: acknowledged + unknown };
+    let few = Exploration { sectors_each_max: 2, sector_subsets: 1, ..Exploration::quick() };
+    for point in failed.map(|failed| &points[failed]).into_iter().chain(points.last()) {
+        for state in point.states(&few).take(12) {
+            let store = options.open_on(Arc::new(state.disk()));
+            let store =
+                store.unwrap_or_else(|error| panic!("{}", at(&format!("{error}: {state}"))));
+            let judged = judge(&store, script, known);
+            judged.unwrap_or_else(|wrong| panic!("{}", at(&format!("{wrong}: {state}"))));
+        }
+    }
+    struck
+}
+
+/// The segment of the durable write that began or ended just before; none where it was something else.
+fn segment_written(point: &CrashPoint) -> Option<String> {
+    let last = point.to_string();
+    let (_, name) = last.split_once("WriteDurable segment-")?;
+    Some(name.chars().take_while(char::is_ascii_digit).collect())
+}
+
+/// How many batches are being written.
+fn batches_under_way(point: &CrashPoint) -> usize {
+    point.writes_under_way().filter(|name| name.starts_with("segment-")).count()
 }
 
 #[test]
