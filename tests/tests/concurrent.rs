@@ -25,11 +25,12 @@ use stratalog_tests::watchdog;
 const LIMIT: Duration = Duration::from_mins(1);
 
 fn options() -> Options {
-    Store::options().segment_bytes(256 << 10)
+    Store::options().segment_bytes(512 << 10)
 }
 
-/// Runs a test on both kinds of disk, under a watchdog.
-fn on_both(name: &'static str, test: fn(&dyn Fn() -> Store)) {
+/// Runs a test on both kinds of disk, and on one in memory that takes several writes at a time, under a
+/// watchdog. Gives the most writes that were in flight at once on that one.
+fn on_each(name: &'static str, test: fn(&dyn Fn() -> Store)) -> usize {
     watchdog::within(LIMIT, name, move || {
         let disk = MemoryDisk::new();
         test(&|| options().open_on(Arc::new(disk.clone())).unwrap());
@@ -38,6 +39,11 @@ fn on_both(name: &'static str, test: fn(&dyn Fn() -> Store)) {
         let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         test(&|| options().open(root.path().join("store")).unwrap());
     });
+    watchdog::within(LIMIT, name, move || {
+        let disk = MemoryDisk::with_queue(1);
+        test(&|| options().open_on(Arc::new(disk.clone())).unwrap());
+        disk.queued_most()
+    })
 }
 
 struct Unpark(Thread);
@@ -68,6 +74,16 @@ fn event(thread: usize, number: u64) -> NewEvent {
     NewEvent::bytes(format!("type-{}", number % 3), payload)
 }
 
+/// The same; now and then one so large that its batch goes through the disk's queue.
+fn small_or_large_event(thread: usize, number: u64) -> NewEvent {
+    if number % 80 != 79 {
+        return event(thread, number);
+    }
+    let mut payload = format!("{thread}/{number}/").into_bytes();
+    payload.resize(100 << 10, b'y');
+    NewEvent::bytes("type-large", payload)
+}
+
 /// Appends in one of the three ways, one or several events at a time.
 fn append(
     store: &Store,
@@ -79,7 +95,8 @@ fn append(
     let mut pending = Vec::new();
     while number < count {
         let more = 1 + number % 4;
-        let events: Vec<_> = (number..number + more).map(|at| event(thread, at)).collect();
+        let events: Vec<_> =
+            (number..number + more).map(|at| small_or_large_event(thread, at)).collect();
         number += more;
         let name = format!("stream-{}", (thread as u64 + number) % 5);
         let append = store.append(&name, Expect::Any, &events);
@@ -149,7 +166,7 @@ fn watch(store: &Store, stop: &AtomicBool) -> u64 {
 
 #[test]
 fn appends_from_many_threads_are_dense_and_where_their_receipts_say() {
-    on_both("appends from many threads", |open| {
+    let queued = on_each("appends from many threads", |open| {
         let store = open();
         let (receipts, stop) = (Mutex::new(Vec::new()), AtomicBool::new(false));
         std::thread::scope(|scope| {
@@ -200,11 +217,13 @@ fn appends_from_many_threads_are_dense_and_where_their_receipts_say() {
         store.close().unwrap();
         check(&open());
     });
+    println!("up to {queued} writes in flight");
+    assert!(queued > 0, "no batch went through the queue");
 }
 
 #[test]
 fn exactly_one_of_many_wins_each_version_of_a_hot_stream() {
-    on_both("a hot stream", |open| {
+    on_each("a hot stream", |open| {
         let store = open();
         let (won, lost) = (AtomicU64::new(0), AtomicU64::new(0));
         std::thread::scope(|scope| {
@@ -249,7 +268,7 @@ fn exactly_one_of_many_wins_each_version_of_a_hot_stream() {
 
 #[test]
 fn dropping_the_store_writes_what_was_submitted() {
-    on_both("a drop", |open| {
+    on_each("a drop", |open| {
         let store = open();
         for number in 0..100 {
             let mut submitted = store.append("stream", Expect::Any, [event(0, number)]).submit();
@@ -267,7 +286,7 @@ fn dropping_the_store_writes_what_was_submitted() {
 
 #[test]
 fn a_flush_waits_for_what_was_submitted() {
-    on_both("a flush", |open| {
+    on_each("a flush", |open| {
         let store = open();
         for number in 0..200 {
             let submitted = store.append("stream", Expect::Any, [event(0, number)]).submit();
@@ -281,7 +300,7 @@ fn a_flush_waits_for_what_was_submitted() {
 
 #[test]
 fn closing_beside_appends_ends_each_of_them_well_or_as_closed() {
-    on_both("a close", |open| {
+    on_each("a close", |open| {
         for round in 0..5_u64 {
             let store = open();
             let before = store.head().get();

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -66,19 +67,28 @@ struct History {
     model: Model,
     pending: Vec<(Pending, Answer)>,
     bytes_max: u64,
+    /// The seed of the disk's queue, where it has one.
+    queue: Option<u64>,
+    /// The most writes that were in flight in it, on the disks before this one.
+    queued_most: usize,
 }
 
 impl History {
     fn new(seed: u64) -> Self {
         let mut random = Rng::with_seed(seed);
         let disk = MemoryDisk::new();
+        // Each thread of the test has as many seeds of both kinds.
+        let queue = (seed / 2).is_multiple_of(2).then_some(seed);
+        disk.set_queue(queue);
         let (store, bytes_max) = open(&disk, &mut random);
         assert_eq!(store.opened_as(), Case::Fresh);
-        Self { random, disk, store, model: Model::default(), pending: Vec::new(), bytes_max }
+        let (model, pending) = (Model::default(), Vec::new());
+        Self { random, disk, store, model, pending, bytes_max, queue, queued_most: 0 }
     }
 
     fn step(&mut self) {
         match self.random.u8(0..20) {
+            0 if self.queue.is_some() => self.append_large(),
             0..9 => self.append(),
             9..11 => self.check(),
             11..14 => self.read_all(),
@@ -139,8 +149,27 @@ impl History {
             check_answer(result, &answer);
             return;
         }
+        self.submit(&stream, expect, &events, answer);
+    }
+
+    /// Some appends in a row, each so large that it is a batch of its own where the segments allow it.
+    fn append_large(&mut self) {
+        for _ in 0..self.random.u8(2..5) {
+            let most = usize::try_from(self.bytes_max).unwrap() / 2;
+            let mut payload = vec![0; self.random.usize(64 << 10..160 << 10).min(most)];
+            self.random.fill(&mut payload);
+            let (stream, event) = (self.stream(), NewEvent::bytes("type-large", payload));
+            let events = [event.id(stratalog::EventId::random())];
+            let first = self.model.log.len() as u64 + 1;
+            let version = self.model.head(&stream).map_or(0, |last| last + 1);
+            self.model.append(&stream, &events);
+            self.submit(&stream, Expect::Any, &events, Answer::Receipt(first, version, 1));
+        }
+    }
+
+    fn submit(&mut self, stream: &str, expect: Expect, events: &[NewEvent], answer: Answer) {
         let pending = loop {
-            match self.store.append(&stream, expect, &events).submit() {
+            match self.store.append(stream, expect, events).submit() {
                 Err(AppendError::Busy) => std::thread::yield_now(),
                 other => break other.unwrap(),
             }
@@ -244,6 +273,11 @@ impl History {
         }
     }
 
+    /// The most writes that were in flight at once in the disk's queue.
+    fn queued_most(&self) -> usize {
+        self.queued_most.max(self.disk.queued_most())
+    }
+
     fn reopen(&mut self) {
         let kill = self.random.u8(0..3) == 0;
         if kill {
@@ -253,6 +287,8 @@ impl History {
                 std::thread::sleep(Duration::from_millis(6));
             }
             let killed = self.disk.fork();
+            killed.set_queue(self.queue);
+            self.queued_most = self.queued_most();
             let (store, bytes_max) = open(&killed, &mut self.random);
             assert_eq!(store.opened_as(), Case::CleanEnd);
             (self.disk, self.store, self.bytes_max) = (killed, store, bytes_max);
@@ -299,6 +335,7 @@ fn check_answer(result: Result<stratalog::Receipt, AppendError>, answer: &Answer
 fn random_histories_agree_with_a_plain_model() {
     let first = seed::seed(1);
     watchdog::within(Duration::from_mins(2), "a history", move || {
+        let (queued, beside) = (&AtomicU64::new(0), &AtomicU64::new(0));
         std::thread::scope(|scope| {
             for thread in 0..2 {
                 scope.spawn(move || {
@@ -310,6 +347,9 @@ fn random_histories_agree_with_a_plain_model() {
                             history.read_all();
                             let found = history.store.verify(|_, _| {}).unwrap();
                             assert!(found.is_clean(), "{found:?}");
+                            let most = history.queued_most();
+                            queued.fetch_add(u64::from(most > 0), Ordering::Relaxed);
+                            beside.fetch_add(u64::from(most > 1), Ordering::Relaxed);
                         });
                         if let Err(panic) = run {
                             let test = "random_histories_agree_with_a_plain_model";
@@ -320,5 +360,8 @@ fn random_histories_agree_with_a_plain_model() {
                 });
             }
         });
+        let (queued, beside) = (queued.load(Ordering::Relaxed), beside.load(Ordering::Relaxed));
+        println!("{queued} histories wrote through a queue, {beside} several batches at once");
+        assert!(queued >= CASES / 4 && beside > 0, "the queue was hardly used: {queued}, {beside}");
     });
 }

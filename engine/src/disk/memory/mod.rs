@@ -59,6 +59,8 @@ struct State {
     faults: FaultPlan,
     /// The seed of the queues that it offers, if it does.
     queue: Option<u64>,
+    /// The most writes that were in flight at once in one of them.
+    queued_most: usize,
     /// In bytes.
     capacity: u64,
     /// What changes under way will take of it.
@@ -78,6 +80,7 @@ impl Default for State {
             generation: 0,
             faults: FaultPlan::new(),
             queue: None,
+            queued_most: 0,
             capacity: u64::MAX,
             reserved: 0,
             dead: false,
@@ -127,6 +130,11 @@ impl MemoryDisk {
     /// Offers queues of this seed from now on, as [`MemoryDisk::with_queue`], or none. Default: none.
     pub fn set_queue(&self, seed: Option<u64>) {
         self.state().queue = seed;
+    }
+
+    /// The most writes that were ever in flight at once in one of its queues; 0 where none was used.
+    pub fn queued_most(&self) -> usize {
+        self.state().queued_most
     }
 
     fn of_image(image: Image) -> Self {

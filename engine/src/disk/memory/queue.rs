@@ -103,6 +103,8 @@ impl WriteQueue for MemoryQueue {
             Err(error) if self.random.bool() => return Err(error),
             begun => self.flying.push_back(Flying { write, left, offset, stalls: 0, begun }),
         }
+        let mut state = self.disk.state();
+        state.queued_most = state.queued_most.max(self.flying.len());
         Ok(())
     }
 
@@ -227,6 +229,7 @@ mod tests {
         let (disk, file, mut queue) = recording(5);
         for tag in 1..=4 {
             queue.submit(write(&file, 1, tag, u64::from(tag) - 1)).unwrap();
+            assert_eq!(disk.queued_most(), usize::from(tag));
         }
         while queue.in_flight() > 0 {
             if let Some(ended) = queue.wait().unwrap() {
