@@ -347,14 +347,19 @@ fn lead(model: &LoomArc<Model>, batch: Few) {
 
 /// The commit thread, until the model is closed or poisoned.
 fn commit_thread(model: &LoomArc<Model>) {
-    let mut led = false;
+    commit_in_time(model, false);
+}
+
+/// The same; what is not due yet comes to be due, or never does.
+fn commit_in_time(model: &LoomArc<Model>, passes: bool) {
+    let (mut led, mut now) = (false, Instant::now());
     loop {
         let mut sequence = lock(&model.sequence);
         if sequence.poisoned {
             return;
         }
         let all = sequence.closing;
-        let found = sequence.stage.next(led, all, Instant::now());
+        let found = sequence.stage.next(led, all, now);
         let ends = sequence.closing && !sequence.stage.is_led_by_caller();
         drop(sequence);
         led = false;
@@ -371,6 +376,10 @@ fn commit_thread(model: &LoomArc<Model>) {
             }
             Found::Offer(ticket) => ticket.offer(),
             Found::Nothing { .. } if ends => return,
+            Found::Nothing { due: Some(due), .. } if passes => {
+                now = due;
+                thread::yield_now();
+            }
             Found::Nothing { .. } => {
                 model.signal.wait(None);
             }
@@ -457,5 +466,91 @@ fn what_is_not_due_is_written_when_the_store_is_closed() {
         model.signal.give();
         committer.join().expect("it ends well");
         assert_eq!(ticket.outcome(), Some(Outcome::Durable));
+    });
+}
+
+/// An append that may wait and that nobody waits for, beside others, each on its own thread; the batch of
+/// this number fails. The time that it may wait `passes`, or does not. Gives what its receipt says later,
+/// or nothing where it was not accepted, and how the others ended.
+fn run_within(
+    others: &'static [Manner],
+    fails: u32,
+    passes: bool,
+    check: fn(Option<Outcome>, &[Option<Outcome>]),
+) {
+    bounded(if others.is_empty() { 3 } else { 2 }, move || {
+        let model = LoomArc::new(Model {
+            sequence: Mutex::new(Sequence::default()),
+            pen: Watched::new(1),
+            written: AtomicU32::new(0),
+            signal: Signal::default(),
+            fails: Some(fails),
+        });
+        let commits = LoomArc::clone(&model);
+        let committer = thread::spawn(move || commit_in_time(&commits, passes));
+        let others: Vec<_> = others
+            .iter()
+            .map(|manner| {
+                let appends = LoomArc::clone(&model);
+                thread::spawn(move || append(&appends, *manner).map(|ticket| ticket.wait()))
+            })
+            .collect();
+        let due = Instant::now() + std::time::Duration::from_hours(1);
+        let accepted = append(&model, Manner::Within(due));
+        // The receipt keeps the ticket, and its wait urges nobody.
+        let outcome = accepted.as_ref().map(|ticket| ticket.wait());
+        let others: Vec<_> =
+            others.into_iter().map(|other| other.join().expect("it ends well")).collect();
+        check(outcome, &others);
+        if let Some(ticket) = accepted {
+            assert_eq!(ticket.outcome(), outcome, "it says the same whenever it is asked");
+            assert_eq!(ticket.reason().is_some(), outcome == Some(Outcome::Unknown));
+        }
+        let failed = outcome != Some(Outcome::Durable)
+            || others.iter().any(|outcome| *outcome != Some(Outcome::Durable));
+        if failed {
+            assert!(append(&model, Manner::Polls).is_none(), "nothing is accepted any more");
+        } else {
+            // Both were in the first batch.
+            lock(&model.sequence).closing = true;
+            model.signal.give();
+        }
+        // Poisoned, the commit thread ends by itself.
+        committer.join().expect("it ends well");
+    });
+}
+
+#[test]
+fn what_may_wait_is_told_that_its_own_write_has_failed() {
+    run_within(&[], 1, true, |outcome, _| assert_eq!(outcome, Some(Outcome::Unknown)));
+}
+
+/// The write that fails is another one's, or both are in one batch; the time would never come.
+#[test]
+fn what_may_wait_is_told_that_the_log_is_poisoned_before_it_is_due() {
+    run_within(&[Manner::Blocks], 1, false, |outcome, others| {
+        assert_ne!(outcome, Some(Outcome::Durable));
+        assert_ne!(others, [Some(Outcome::Durable)]);
+        assert!(outcome.is_some() || others[0].is_some(), "one of them was first");
+    });
+}
+
+#[test]
+fn what_may_wait_is_told_that_the_commit_thread_has_failed() {
+    run_within(&[Manner::Polls], 1, true, |outcome, others| {
+        assert_ne!(outcome, Some(Outcome::Durable));
+        assert_ne!(others, [Some(Outcome::Durable)]);
+        assert!(outcome.is_some() || others[0].is_some(), "one of them was first");
+    });
+}
+
+/// What is behind a batch that was written well is unknown where its own batch fails.
+#[test]
+fn what_may_wait_behind_a_good_write_is_told_of_its_own() {
+    run_within(&[Manner::Blocks], 2, true, |outcome, others| {
+        let outcomes = [outcome, others[0]];
+        assert!(outcomes.iter().all(Option::is_some), "the last batch is the one that fails");
+        let unknown = outcomes.iter().filter(|outcome| **outcome == Some(Outcome::Unknown));
+        assert!(unknown.count() <= 1, "the first batch is durable");
     });
 }
