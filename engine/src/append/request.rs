@@ -18,7 +18,7 @@ use crate::event::{
 };
 use crate::format::definition::EventType;
 use crate::format::frame::FrameParts;
-use crate::index::{LiveIndex, Term, TermHash};
+use crate::index::{Term, TermHash};
 use crate::limits::{
     APPEND_BYTES_MAX, APPEND_EVENTS_MAX, ENCODED_KEPT_BYTES_MAX, ENCODED_KEPT_MAX,
     ENCODED_KEPT_TYPES_MAX, WITHIN_MAX,
@@ -258,9 +258,9 @@ impl Request {
         let bytes_max = writer.map_or(u64::MAX, Writer::bytes_max);
         let mut request = Self::new(stream, expect);
         // The sequence step would wait for memory under its lock; so that is fetched beside the encoding.
-        if let Some(writer) = writer {
-            writer.near(LiveIndex::near_bucket, request.stream_hash);
-        }
+        let newest = writer.map(Writer::newest_index);
+        let newest = newest.as_ref().and_then(|newest| newest.as_deref());
+        newest.inspect(|index| index.near_bucket(request.stream_hash));
         let now = Timestamp::now();
         request.recorded_at = Some(now.0);
         let encoded = &mut *request.encoded;
@@ -277,9 +277,7 @@ impl Request {
         if encoded.events.is_empty() {
             return Err(AppendError::Empty { stream: stream.into() });
         }
-        if let Some(writer) = writer {
-            writer.near(LiveIndex::near_term, request.stream_hash);
-        }
+        newest.inspect(|index| index.near_term(request.stream_hash));
         Ok(request)
     }
 

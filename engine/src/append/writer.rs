@@ -7,6 +7,7 @@
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use arc_swap::Guard;
 use event_listener::{Event, EventListener};
 
 use super::pending::{Pending, Receipt};
@@ -20,7 +21,7 @@ use crate::disk::QueueWaker;
 use crate::error::{AppendError, Conflict, FileError, Poisoned};
 use crate::event::{Position, Timestamp};
 use crate::format::frame::{FramePlace, complete};
-use crate::index::{LiveIndex, TermHash};
+use crate::index::LiveIndex;
 use crate::limits::append_bytes_max;
 use crate::log::{Catalogs, Maintainer, NotPrepared, SealedSegment, SegmentSource};
 use crate::sync::{Mutex, MutexGuard, Signal, lock};
@@ -75,10 +76,10 @@ impl Writer {
         })
     }
 
-    /// Takes a step towards what the sequence step will look up, while the append is encoded.
+    /// Where the sequence step will most likely look up an append's stream.
     #[inline]
-    pub(super) fn near(&self, step: impl Fn(&LiveIndex, TermHash), stream: TermHash) {
-        self.catalogs.near(step, stream);
+    pub(super) fn newest_index(&self) -> Guard<Option<Arc<LiveIndex>>> {
+        self.catalogs.newest()
     }
 
     /// The most bytes that an append may have.
@@ -97,7 +98,9 @@ impl Writer {
         let mut cold = None;
         loop {
             let now = request.recorded_at.take().unwrap_or_else(|| Timestamp::now().0);
-            self.near(LiveIndex::near_posting, request.stream_hash);
+            if let Some(index) = &*self.newest_index() {
+                index.near_posting(request.stream_hash);
+            }
             let mut sequencer = self.lock();
             let active = sequencer.active().number();
             let outcome = sequencer.sequence(request, cold, now);

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
 use super::sealed::SealedSegment;
 use crate::commit::LiveSegment;
-use crate::index::{LiveIndex, TermHash};
+use crate::index::LiveIndex;
 
 /// A segment as readers see it.
 #[derive(Debug, Clone)]
@@ -56,29 +56,35 @@ impl Catalog {
 
 /// The present catalog.
 #[derive(Debug)]
-pub(crate) struct Catalogs(ArcSwap<Catalog>);
+pub(crate) struct Catalogs {
+    all: ArcSwap<Catalog>,
+    /// The index of the newest segment, where that is live: each append asks for it.
+    newest: ArcSwapOption<LiveIndex>,
+}
 
 impl Catalogs {
     pub(crate) fn new(catalog: Catalog) -> Self {
-        Self(ArcSwap::from_pointee(catalog))
+        let newest = match catalog.segments.last() {
+            Some(CatalogSegment::Live(live)) => Some(Arc::clone(&live.index)),
+            Some(CatalogSegment::Sealed(_)) | None => None,
+        };
+        Self { all: ArcSwap::from_pointee(catalog), newest: ArcSwapOption::new(newest) }
     }
 
     pub(crate) fn load(&self) -> Arc<Catalog> {
-        self.0.load_full()
+        self.all.load_full()
     }
 
-    /// Takes a step towards what the segment that takes appends knows of a term: see
-    /// [`LiveIndex::near_bucket`] and the steps after it.
+    /// The index of the segment that takes appends, if there is one; it may be another's by now.
     #[inline]
-    pub(crate) fn near(&self, step: impl Fn(&LiveIndex, TermHash), hash: TermHash) {
-        if let Some(CatalogSegment::Live(live)) = self.0.load().segments.last() {
-            step(&live.index, hash);
-        }
+    pub(crate) fn newest(&self) -> Guard<Option<Arc<LiveIndex>>> {
+        self.newest.load()
     }
 
     /// Adds the segment that takes appends from now on, before anything in it is published.
     pub(crate) fn push(&self, live: &Arc<LiveSegment>) {
         self.change(|segments| segments.push(CatalogSegment::Live(Arc::clone(live))));
+        self.newest.store(Some(Arc::clone(&live.index)));
     }
 
     /// Puts the sealed form in the place of the live one.
@@ -91,7 +97,7 @@ impl Catalogs {
     }
 
     fn change(&self, change: impl Fn(&mut Vec<CatalogSegment>)) {
-        self.0.rcu(|catalog| {
+        self.all.rcu(|catalog| {
             let mut next = Catalog::clone(catalog);
             change(&mut next.segments);
             next
