@@ -363,3 +363,26 @@ impl Drop for Inner {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(not(stratalog_loom))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::NewEvent;
+    use crate::disk::MemoryDisk;
+
+    #[test]
+    fn what_is_kept_of_an_append_does_not_keep_a_closed_store() {
+        let store = Store::options().open_on(Arc::new(MemoryDisk::new())).unwrap();
+        let append = || store.append("s", Expect::Any, [NewEvent::bytes("t", b"".as_slice())]);
+        let pending = append().submit().unwrap();
+        let receipt = append().within(Duration::from_mins(1)).wait().unwrap();
+        let writer = Arc::downgrade(&store.inner.writing.as_ref().unwrap().writer);
+        store.close().unwrap();
+        assert!(writer.upgrade().is_none());
+        receipt.durable().wait().unwrap();
+        assert_eq!(pending.wait().unwrap().version(), 0);
+    }
+}
