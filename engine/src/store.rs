@@ -374,6 +374,21 @@ mod tests {
     use crate::disk::MemoryDisk;
 
     #[test]
+    fn nobody_leads_once_leading_has_ended() {
+        let disk = MemoryDisk::new();
+        let store = Store::options().open_on(Arc::new(disk.clone())).unwrap();
+        let append = || store.append("s", Expect::Any, [NewEvent::bytes("t", b"".as_slice())]);
+        append().wait().unwrap();
+        // As after a poisoned log was closed, while the thread of an append was not scheduled.
+        store.inner.writing.as_ref().unwrap().writer.end_leading();
+        assert!(matches!(append().wait(), Err(AppendError::Unknown { .. })));
+        assert!(matches!(append().wait(), Err(AppendError::Poisoned(_))));
+        assert!(store.close().is_err());
+        let store = Store::options().open_on(Arc::new(disk)).unwrap();
+        assert_eq!(store.head().get(), 1);
+    }
+
+    #[test]
     fn what_is_kept_of_an_append_does_not_keep_a_closed_store() {
         let store = Store::options().open_on(Arc::new(MemoryDisk::new())).unwrap();
         let append = || store.append("s", Expect::Any, [NewEvent::bytes("t", b"".as_slice())]);

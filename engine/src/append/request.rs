@@ -63,9 +63,14 @@ impl EventEncoder<'_> {
     /// [`EncodeError`], where a name or a size is beyond its bounds.
     pub fn push(&mut self, event: &NewEvent) -> Result<(), EncodeError> {
         event.check()?;
-        // What could never be appended is not copied either; the exact bound is checked at the end.
-        if event.payload.len() as u64 > APPEND_BYTES_MAX {
-            self.encoded.oversized += event.payload.len() as u64;
+        // What could never be appended is not copied either, however much is pushed: it is known to be too
+        // much, and refused by the exact bounds, when the event has encoded itself.
+        if self.encoded.events.len() > APPEND_EVENTS_MAX {
+            return Ok(());
+        }
+        let payload = event.payload.len() as u64;
+        if self.encoded.bytes() + payload > APPEND_BYTES_MAX {
+            self.encoded.oversized += payload;
             return Ok(());
         }
         let id = event.id.unwrap_or_else(|| EventId::random_at(self.now));
@@ -255,7 +260,7 @@ impl Request {
         writer: Option<&Writer>,
     ) -> Result<Self, AppendError> {
         check_user_name(NamePart::Stream, stream).map_err(EncodeError::Name)?;
-        let bytes_max = writer.map_or(u64::MAX, Writer::bytes_max);
+        let bytes_max = writer.map_or(APPEND_BYTES_MAX, Writer::bytes_max);
         let mut request = Self::new(stream, expect);
         // The sequence step would wait for memory under its lock; so that is fetched beside the encoding.
         let newest = writer.map(Writer::newest_index);
@@ -343,9 +348,23 @@ mod tests {
     fn an_event_that_is_too_large_is_not_lost_behind_a_small_one() {
         let large = APPEND_BYTES_MAX + 1;
         let several = Several(vec![event(large), event(1)]);
-        // Without a writer there is no bound of bytes: what the request counts is compared there.
-        let request = append(vec![several]).unwrap();
-        assert!(request.encoded.bytes() > large);
+        let refused = append(vec![several]);
+        assert!(matches!(refused, Err(AppendError::TooLarge { bytes, .. }) if bytes > large));
+    }
+
+    #[test]
+    fn what_is_too_much_is_counted_and_not_kept() {
+        let mut encoded = Reused::empty();
+        let mut encoder =
+            EventEncoder { stream: "stream", now: Timestamp::now(), encoded: &mut encoded };
+        let megabyte = event(1 << 20);
+        for _ in 0..40 {
+            encoder.push(&megabyte).unwrap();
+        }
+        assert!(encoded.bytes() > 40 << 20);
+        assert!(encoded.frames.len() as u64 <= APPEND_BYTES_MAX + 4096);
+        let several = Several((0..2 * APPEND_EVENTS_MAX).map(|_| event(0)).collect());
+        assert!(matches!(append(vec![several]), Err(AppendError::TooManyEvents { .. })));
     }
 
     #[test]

@@ -329,11 +329,11 @@ impl<B: Staged> Stage<B> {
 #[cfg(test)]
 #[cfg(not(stratalog_loom))]
 mod tests {
-    use super::*;
     use std::sync::Weak;
-
-    use crate::commit::Leads;
     use std::time::Duration;
+
+    use super::*;
+    use crate::commit::Leads;
 
     #[derive(Debug)]
     struct NobodyLeads;
