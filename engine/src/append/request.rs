@@ -354,15 +354,15 @@ mod tests {
 
     #[test]
     fn what_is_too_much_is_counted_and_not_kept() {
-        let mut encoded = Reused::empty();
+        let mut buffers = Reused::empty();
         let mut encoder =
-            EventEncoder { stream: "stream", now: Timestamp::now(), encoded: &mut encoded };
+            EventEncoder { stream: "stream", now: Timestamp::now(), encoded: &mut buffers };
         let megabyte = event(1 << 20);
         for _ in 0..40 {
             encoder.push(&megabyte).unwrap();
         }
-        assert!(encoded.bytes() > 40 << 20);
-        assert!(encoded.frames.len() as u64 <= APPEND_BYTES_MAX + 4096);
+        assert!(buffers.bytes() > 40 << 20);
+        assert!(buffers.frames.len() as u64 <= APPEND_BYTES_MAX + 4096);
         let several = Several((0..2 * APPEND_EVENTS_MAX).map(|_| event(0)).collect());
         assert!(matches!(append(vec![several]), Err(AppendError::TooManyEvents { .. })));
     }
