@@ -8,7 +8,10 @@ use std::sync::Arc;
 use crate::append::Expect;
 use crate::event::{EncodeError, EventId, InvalidName};
 use crate::format::FormatError;
-use crate::limits::{APPEND_EVENTS_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::limits::{
+    APPEND_EVENTS_MAX, APPEND_TAGS_MAX, INDEX_BYTES_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+};
+use crate::query::InvalidQuery;
 use crate::recovery::Refusal;
 
 /// What a file was being used for when the operating system reported an error.
@@ -65,6 +68,12 @@ pub enum OpenError {
          {SEGMENT_BYTES_MAX}"
     )]
     SegmentBytes {
+        /// What it was set to.
+        bytes: u64,
+    },
+    /// [`Options::index_bytes`](crate::Options::index_bytes) is below its bound.
+    #[error("index_bytes is {bytes}; it must be at least {INDEX_BYTES_MIN}")]
+    IndexBytes {
         /// What it was set to.
         bytes: u64,
     },
@@ -148,6 +157,12 @@ pub enum AppendError {
     /// More than [`APPEND_EVENTS_MAX`] events. Split the append.
     #[error("an append to stream {stream:?} has more than {APPEND_EVENTS_MAX} events")]
     TooManyEvents {
+        /// The stream.
+        stream: Box<str>,
+    },
+    /// More than [`APPEND_TAGS_MAX`] tags, those of all events together. Split the append.
+    #[error("the events of an append to stream {stream:?} have more than {APPEND_TAGS_MAX} tags")]
+    TooManyTags {
         /// The stream.
         stream: Box<str>,
     },
@@ -243,6 +258,9 @@ pub enum ReadError {
     /// The name of a stream is none.
     #[error(transparent)]
     Name(#[from] InvalidName),
+    /// The query asks for something that no event can have, or for too much.
+    #[error(transparent)]
+    Query(#[from] InvalidQuery),
     /// The operating system reported an error.
     #[error(transparent)]
     File(#[from] FileError),

@@ -44,6 +44,7 @@ mod sync;
 // What is derived from the log, and what looks after it.
 mod index;
 mod maintain;
+mod query;
 mod read;
 mod recovery;
 
@@ -68,8 +69,10 @@ pub use format::checksum::StoreId;
 pub use format::frame::TagsIter;
 pub use maintain::{Finding, Stats, Verification};
 pub use options::Options;
+pub use query::{InvalidQuery, Query};
 pub use read::{
-    Batch, BatchIter, EventRef, EventView, ReadAll, ReadStream, ReaderAll, ReaderStream,
+    Batch, BatchIter, EventRef, EventView, ReadAll, ReadQuery, ReadStream, ReaderAll, ReaderQuery,
+    ReaderStream, ReaderStreams,
 };
 pub use recovery::{Case, Refusal, TornTail};
 pub use store::Store;

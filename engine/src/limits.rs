@@ -22,6 +22,8 @@ pub const NAME_BYTES_MIN: usize = 1;
 pub const NAME_BYTES_MAX: usize = 256;
 /// The most tags on one event.
 pub const TAGS_MAX: usize = 64;
+/// The most tags in one append, those of all its events together.
+pub const APPEND_TAGS_MAX: usize = 262_144;
 /// The most bytes of metadata on one event.
 pub const METADATA_BYTES_MAX: usize = 64 << 10;
 /// The most distinct event types (name, schema version, layout fingerprint) in one segment.
@@ -77,10 +79,28 @@ pub const WITHIN_MAX: std::time::Duration = std::time::Duration::from_mins(1);
 pub const READ_BATCH_EVENTS: usize = 512;
 /// The most frame bytes after which a reader ends its batch.
 pub const READ_BATCH_BYTES: usize = 1 << 20;
+/// The most items in one [`Query`](crate::Query).
+pub const QUERY_ITEMS_MAX: usize = 64;
+/// The most event types, and the most tags, in one item of a [`Query`](crate::Query).
+pub const QUERY_TERMS_MAX: usize = 64;
 /// The most segments a manifest may name.
 pub const SEGMENTS_MAX: usize = 1 << 22;
-/// How many heads of streams without events in the unsealed segments are remembered; about 30 bytes each.
-pub const HEADS_CACHED_MAX: usize = 524_288;
+/// How many neighbouring runs of the index are merged into one.
+pub const MERGED_AT_ONCE: usize = 8;
+/// The most bytes of a run's file: places in it have 32 bits.
+pub const RUN_BYTES_MAX: u64 = u32::MAX as u64;
+
+/// The least and the default of [`Options::index_bytes`](crate::Options::index_bytes).
+pub const INDEX_BYTES_MIN: u64 = 16 << 20;
+/// See [`INDEX_BYTES_MIN`].
+pub const INDEX_BYTES_DEFAULT: u64 = 256 << 20;
+/// The most of it that the index of one segment that takes appends may have, as a divisor: a segment is rolled
+/// when its index takes more. At most [`UNSEALED_SEGMENTS_MAX`] others have as much.
+pub(crate) const INDEX_SHARE_LIVE: u64 = 8;
+/// As [`INDEX_SHARE_LIVE`], for the heads of streams without events in the unsealed segments.
+pub(crate) const INDEX_SHARE_HEADS: u64 = 8;
+/// As [`INDEX_SHARE_LIVE`], for indexes that were built again and are not on the disk yet.
+pub(crate) const INDEX_SHARE_REBUILT: u64 = 4;
 
 /// The most encoded bytes in one append to a store whose segments grow to `segment_bytes`: the smaller
 /// of [`APPEND_BYTES_MAX`] and a quarter of `segment_bytes`.
@@ -95,6 +115,13 @@ pub const fn append_bytes_max(segment_bytes: u64) -> u64 {
 }
 
 const _: () = {
+    // The live indexes, the heads and what was rebuilt fit together, with something left for a merge.
+    assert!(
+        (UNSEALED_SEGMENTS_MAX as u64 + 1) * (840 / INDEX_SHARE_LIVE)
+            + 840 / INDEX_SHARE_HEADS
+            + 840 / INDEX_SHARE_REBUILT
+            < 840
+    );
     assert!(BLOCK_BYTES.is_multiple_of(SECTOR_BYTES));
     assert!(SECTOR_BYTES.is_multiple_of(RECORD_ALIGN));
     assert!(SEGMENT_BYTES_MIN.is_multiple_of(BLOCK));

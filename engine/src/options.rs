@@ -7,7 +7,8 @@ use crate::disk::{Disk, PwriteDisk, WriteMode};
 use crate::error::OpenError;
 use crate::event::Position;
 use crate::limits::{
-    BLOCK, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_FIRST, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+    BLOCK, INDEX_BYTES_DEFAULT, INDEX_BYTES_MIN, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_FIRST,
+    SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
 use crate::store::Store;
 
@@ -21,6 +22,7 @@ use crate::store::Store;
 #[derive(Debug, Clone)]
 pub struct Options {
     segment_bytes: u64,
+    index_bytes: u64,
     write_mode: Option<WriteMode>,
     strict_blocks: bool,
     salvage: bool,
@@ -31,6 +33,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             segment_bytes: SEGMENT_BYTES_DEFAULT,
+            index_bytes: INDEX_BYTES_DEFAULT,
             write_mode: None,
             strict_blocks: false,
             salvage: false,
@@ -51,6 +54,17 @@ impl Options {
     #[must_use]
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = bytes;
+        self
+    }
+
+    /// How much memory indexes may take, in bytes: those of the segments that are not sealed yet, the versions
+    /// of streams that were used lately, and indexes that are built again; at least [`INDEX_BYTES_MIN`],
+    /// default [`INDEX_BYTES_DEFAULT`]. It holds however many streams and tags there are: a segment whose
+    /// index would take more than its share is followed by the next one before it is full. Mapped files are
+    /// the page cache's, and not counted. May differ between openings.
+    #[must_use]
+    pub fn index_bytes(mut self, bytes: u64) -> Self {
+        self.index_bytes = bytes;
         self
     }
 
@@ -150,7 +164,8 @@ impl Options {
     /// # Errors
     /// [`OpenError`].
     pub fn open_read_only_on(&self, disk: Arc<dyn Disk>) -> Result<Store, OpenError> {
-        Store::open_reader(disk, self.salvage)
+        self.check()?;
+        Store::open_reader(disk, self)
     }
 
     fn check(&self) -> Result<(), OpenError> {
@@ -159,7 +174,14 @@ impl Options {
         {
             return Err(OpenError::SegmentBytes { bytes });
         }
+        if self.index_bytes < INDEX_BYTES_MIN {
+            return Err(OpenError::IndexBytes { bytes: self.index_bytes });
+        }
         Ok(())
+    }
+
+    pub(crate) fn salvages(&self) -> bool {
+        self.salvage
     }
 
     pub(crate) fn given_up_from(&self) -> Option<u64> {
@@ -168,6 +190,10 @@ impl Options {
 
     pub(crate) fn is_strict(&self) -> bool {
         self.strict_blocks
+    }
+
+    pub(crate) fn index_bytes_max(&self) -> u64 {
+        self.index_bytes
     }
 
     pub(crate) fn segment_bytes_max(&self) -> u64 {
@@ -210,5 +236,7 @@ mod tests {
             let refused = Options::new().segment_bytes(bytes).check();
             assert!(matches!(refused, Err(OpenError::SegmentBytes { .. })), "{bytes}");
         }
+        let refused = Options::new().index_bytes(INDEX_BYTES_MIN - 1).check();
+        assert!(matches!(refused, Err(OpenError::IndexBytes { .. })));
     }
 }

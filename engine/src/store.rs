@@ -9,14 +9,18 @@ use crate::append::{Append, Check, Expect, Request, ToEvent, Writer};
 use crate::commit::{CommitEnd, Committer, Figures, Leader, Watermark, WriteStats};
 use crate::disk::{Access, Disk, DiskLock};
 use crate::error::{AppendError, CloseError, FileError, OpenError, ReadError};
-use crate::event::{Position, check_stream};
+use crate::event::{EventId, Position, Timestamp, check_stream};
 use crate::format::checksum::StoreId;
 use crate::format::manifest::CleanEnd;
-use crate::log::{Catalogs, Maintainer, names};
+use crate::limits::INDEX_SHARE_REBUILT;
+use crate::log::{Catalogs, Indexer, Maintainer, Rebuilding, names};
 use crate::maintain::{Stats, Verification};
 use crate::options::Options;
-use crate::read::{ReadAll, ReadStream, Reads};
-use crate::recovery::{Case, Found, Judgement, Recovered, TornTail, catalog, inspect, recover};
+use crate::query::Query;
+use crate::read::{EventView, ReadAll, ReadQuery, ReadStream, ReaderStreams, Reads};
+use crate::recovery::{
+    Case, Found, Judgement, Recovered, TornTail, catalog_to_read, inspect, recover,
+};
 
 /// An open event store. Cheap to clone; clones share it, and it is closed with the last of them, or by
 /// [`Store::close`].
@@ -58,7 +62,8 @@ struct Writing {
 struct Threads {
     committer: JoinHandle<()>,
     maintainer: JoinHandle<()>,
-    /// Held until both have ended.
+    indexer: Option<JoinHandle<()>>,
+    /// Held until all have ended.
     _lock: Box<dyn DiskLock>,
 }
 
@@ -79,11 +84,11 @@ impl Store {
     pub(crate) fn open_writer(disk: Arc<dyn Disk>, options: &Options) -> Result<Self, OpenError> {
         let lock = disk.try_lock(names::LOCK).map_err(FileError::at("locking", names::LOCK))?;
         let lock = lock.ok_or_else(|| OpenError::Locked { directory: disk.describe() })?;
-        let recovered = recover(&disk, options)?;
+        let rebuilding = Rebuilding::new(options.index_bytes_max() / INDEX_SHARE_REBUILT);
+        let recovered = recover(&disk, options, &rebuilding)?;
         tracing::info!(disk = disk.describe(), case = %recovered.case, "opened a store");
-        let Recovered { manifest, catalog, resume, commit, watermark, case, torn, unindexed } =
-            recovered;
-        let catalogs = Arc::new(Catalogs::new(catalog));
+        let Recovered { manifest, catalog, resume, commit, watermark, case, torn } = recovered;
+        let catalogs = Arc::new(Catalogs::new(catalog, Arc::clone(&rebuilding)));
         let watermark = Arc::new(Watermark::new(watermark));
         let reads = Arc::new(Reads {
             disk: Arc::clone(&disk),
@@ -92,8 +97,15 @@ impl Store {
             watermark: Arc::clone(&watermark),
         });
         let figures = Arc::new(Figures::default());
+        let indexer = Indexer::new(
+            Arc::clone(&disk),
+            Arc::clone(&catalogs),
+            Arc::clone(&watermark),
+            options.segment_bytes_max(),
+        );
         let maintainer =
-            Arc::new(Maintainer::new(disk, options.clone(), manifest, Arc::clone(&figures)));
+            Maintainer::new(disk, options.clone(), manifest, Arc::clone(&figures), rebuilding);
+        let maintainer = Arc::new(maintainer);
         let leader = Leader::shared(watermark, Arc::clone(&figures), commit);
         let writer = Writer::new(
             resume,
@@ -112,7 +124,7 @@ impl Store {
         let (background, source) = (Arc::clone(&maintainer), Arc::clone(&writer));
         let spawned = std::thread::Builder::new()
             .name("stratalog-maintain".into())
-            .spawn(move || background.run(&*source, &unindexed));
+            .spawn(move || background.run(&*source));
         let maintaining = match spawned {
             Ok(maintaining) => maintaining,
             Err(error) => {
@@ -121,23 +133,33 @@ impl Store {
                 return Err(failed(error).into());
             }
         };
-        let threads = Threads { committer, maintainer: maintaining, _lock: lock };
+        // There may be something to write or to merge already.
+        reads.catalogs.rebuilding.bell.ring();
+        let indexing = std::thread::Builder::new()
+            .name("stratalog-index".into())
+            .spawn(move || indexer.run())
+            // Nobody waits for it: what it would do is done by readers, or not at all.
+            .inspect_err(|error| tracing::warn!(%error, "there is no thread for the index"))
+            .ok();
+        let threads =
+            Threads { committer, maintainer: maintaining, indexer: indexing, _lock: lock };
         let writing = Writing { writer, maintainer, figures, threads: Mutex::new(Some(threads)) };
         Ok(Self { inner: Arc::new(Inner { reads, case, torn, writing: Some(writing) }) })
     }
 
-    pub(crate) fn open_reader(disk: Arc<dyn Disk>, salvage: bool) -> Result<Self, OpenError> {
-        let (mut found, passed) = look_beside_a_writer(&disk, salvage)?;
+    pub(crate) fn open_reader(disk: Arc<dyn Disk>, options: &Options) -> Result<Self, OpenError> {
+        let (mut found, passed) = look_beside_a_writer(&disk, options.salvages())?;
         // Beside a writer, only what is known to be no damage is shown.
         let shown = passed.filter(|_| found.case == Case::InUse);
         let watermark = shown.unwrap_or(found.tail.end.next_position) - 1;
         let tail = &mut found.tail.segments;
         let lives = tail.iter_mut().filter_map(|segment| Some(segment.take_live()?.0)).collect();
-        let (catalog, _) = catalog(&disk, &found, lives);
+        let rebuilding = Rebuilding::new(options.index_bytes_max() / INDEX_SHARE_REBUILT);
+        let catalog = catalog_to_read(&disk, &found, lives, &rebuilding)?;
         let reads = Arc::new(Reads {
             store: found.manifest.store,
             disk,
-            catalogs: Arc::new(Catalogs::new(catalog)),
+            catalogs: Arc::new(Catalogs::new(catalog, rebuilding)),
             watermark: Arc::new(Watermark::new(watermark)),
         });
         let (case, torn) = (found.case, Vec::new());
@@ -192,6 +214,53 @@ impl Store {
         ReadAll::new(Arc::clone(&self.inner.reads))
     }
 
+    /// Reads the events that match a query.
+    pub fn query(&self, query: Query) -> ReadQuery {
+        ReadQuery::new(Arc::clone(&self.inner.reads), query)
+    }
+
+    /// Lists the streams of a category, which is what stands before the first `-` of their names.
+    pub fn streams(&self, category: &str) -> ReaderStreams {
+        ReaderStreams::new(Arc::clone(&self.inner.reads), category)
+    }
+
+    /// The first position that was recorded at this time or after it, by the store's own clock, which never goes
+    /// back; `None` where every durable event is older. Reads from there on with
+    /// [`from`](crate::ReadAll::from).
+    ///
+    /// ```
+    /// # use stratalog::{Expect, NewEvent, Store, Timestamp, disk::MemoryDisk};
+    /// # let store = Store::options().open_on(std::sync::Arc::new(MemoryDisk::new()))?;
+    /// let before = Timestamp::now();
+    /// store.append("ticket-1", Expect::NoStream, [NewEvent::json("opened", &1)?]).wait()?;
+    /// assert_eq!(store.at_time(before)?.map(|position| position.get()), Some(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn at_time(&self, time: impl Into<Timestamp>) -> Result<Option<Position>, ReadError> {
+        Ok(self.inner.reads.at_time(time.into().0)?.map(Position))
+    }
+
+    /// The durable event with this id.
+    ///
+    /// ```
+    /// # use stratalog::{Expect, NewEvent, Store, disk::MemoryDisk};
+    /// # let store = Store::options().open_on(std::sync::Arc::new(MemoryDisk::new()))?;
+    /// let opened = NewEvent::json("opened", &1)?;
+    /// let receipt = store.append("ticket-1", Expect::NoStream, [opened]).wait()?;
+    /// let found = store.find(receipt.event_ids()[0])?.expect("it is durable");
+    /// assert_eq!(found.event().stream(), "ticket-1");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn find(&self, id: EventId) -> Result<Option<EventView>, ReadError> {
+        self.inner.reads.find(id.0)
+    }
+
     /// The position of the last durable event; 0 where there is none.
     pub fn head(&self) -> Position {
         Position(self.inner.reads.watermark.get())
@@ -205,7 +274,7 @@ impl Store {
         check_stream(stream)?;
         let reads = &self.inner.reads;
         let watermark = reads.watermark.get();
-        reads.catalogs.load().head(stream, watermark)
+        reads.catalogs.head(stream, watermark)
     }
 
     /// Blocks until everything that was submitted before is durable.
@@ -247,7 +316,8 @@ impl Store {
         self.inner.reads.disk.describe()
     }
 
-    /// Reads everything, past the page cache, and checks every checksum, the chain, footers and indexes.
+    /// Reads everything, past the page cache, and checks every checksum, the chain and footers; and compares the index
+    /// with the log, both ways.
     /// Changes nothing. `progress` is told how many bytes were read so far, and of how many.
     ///
     /// # Errors
@@ -324,8 +394,13 @@ impl Inner {
         let committed = threads.committer.join();
         // After a failure an append may lead still.
         let end = writing.writer.end_leading();
+        self.reads.catalogs.rebuilding.bell.stop();
         writing.maintainer.stop();
         let maintained = threads.maintainer.join();
+        if threads.indexer.is_some_and(|indexer| indexer.join().is_err()) {
+            // The index is a cache, so that nothing is lost by it.
+            tracing::error!("the thread of the index panicked");
+        }
         let ended = match (committed, maintained, writing.writer.poisoned()) {
             (_, _, Some(reason)) => Err(CloseError::Poisoned(reason)),
             (Ok(()), Ok(()), None) => writing.record_end(&end, self.reads.watermark.get()),

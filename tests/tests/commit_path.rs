@@ -116,5 +116,5 @@ fn a_full_segment_is_sealed_though_the_next_one_cannot_be_made() {
     assert!(matches!(error, AppendError::NoSpace(_)), "{error}");
     disk.set_faults(faults);
     // Nobody appends any more.
-    until(|| disk.file_names().contains(&"segment-0000000001.index".to_owned()));
+    until(|| disk.file_names().contains(&"segment-0000000001.table".to_owned()));
 }

@@ -64,7 +64,7 @@ impl Closed {
             .into_iter()
             .map(|name| (name.clone(), disk.read_file(&name)))
             .collect();
-        let sealed = files.iter().filter(|(name, _)| name.ends_with(".index")).count();
+        let sealed = files.iter().filter(|(name, _)| name.ends_with(".table")).count();
         assert_eq!(sealed > 0, segment_bytes < 1 << 20, "{sealed} segments are sealed");
         Arc::new(Self { files, events, segment_bytes })
     }

@@ -105,11 +105,15 @@ fn a_missing_manifest_is_refused_and_never_an_empty_store() {
     assert_eq!((refusal.case(), refusal.file()), (Case::ManifestMissing, MANIFEST));
 }
 
+fn is_index(name: &str) -> bool {
+    name.ends_with(".table") || name.ends_with(".index")
+}
+
 #[test]
 fn a_missing_lock_or_index_file_is_made_anew() {
     let disk = closed(150);
     for name in disk.file_names() {
-        if name == "lock" || name.ends_with(".index") || name == "manifest.next" {
+        if name == "lock" || is_index(&name) || name == "manifest.next" {
             let disk = without(&disk, &name);
             let store = open(&disk);
             judge(&store, SCRIPT, Known::exactly(150)).unwrap();
@@ -124,15 +128,21 @@ fn a_missing_lock_or_index_file_is_made_anew() {
 
 #[test]
 fn a_damaged_index_gives_right_answers() {
-    let disk = closed(150);
-    let index = disk.file_names().into_iter().find(|name| name.ends_with(".index")).unwrap();
-    let good = disk.read_file(&index);
-    let halves = good.len() / 2;
-    let garbage: Vec<u8> = good.iter().map(|byte| byte.wrapping_mul(31) ^ 0x55).collect();
-    let other = disk.file_names().into_iter().filter(|name| name.ends_with(".index")).nth(1);
-    for bytes in [&[][..], &good[..halves], &garbage, &disk.read_file(&other.unwrap())] {
-        disk.write_file(&index, bytes);
-        judge(&open(&disk.fork()), SCRIPT, Known::exactly(150)).unwrap();
+    let whole = closed(150);
+    for kind in [".table", ".index"] {
+        let mut names = whole.file_names().into_iter().filter(|name| name.ends_with(kind));
+        let (index, other) = (names.next().unwrap(), names.next().unwrap());
+        let good = whole.read_file(&index);
+        let halves = good.len() / 2;
+        let garbage: Vec<u8> = good.iter().map(|byte| byte.wrapping_mul(31) ^ 0x55).collect();
+        // Whole, but for what the header says of the sections behind it.
+        let mut hollow = good.clone();
+        hollow[4096..].fill(0);
+        for bytes in [&[][..], &good[..halves], &garbage, &hollow, &whole.read_file(&other)] {
+            let disk = whole.fork();
+            disk.write_file(&index, bytes);
+            judge(&open(&disk.fork()), SCRIPT, Known::exactly(150)).unwrap();
+        }
     }
 }
 
@@ -166,9 +176,13 @@ fn leftover_temporary_files_never_matter() {
     let next = last_log(&disk) + 1;
     for (name, bytes) in [
         ("manifest.next".to_owned(), vec![9; 5_000]),
-        (format!("segment-{:010}.index.next", 1), vec![9; 100]),
-        (format!("segment-{:010}.index.next", 77), vec![]),
-        (format!("segment-{:010}.index", 77), vec![1; 5_000]),
+        (format!("segment-{:010}.table.next", 1), vec![9; 100]),
+        (format!("segment-{:010}.table.next", 77), vec![]),
+        (format!("segment-{:010}.table", 77), vec![1; 5_000]),
+        (format!("terms-{:010}-{:010}.index.next", 1, 2), vec![9; 100]),
+        (format!("terms-{:010}-{:010}.index", 1, 3), vec![1; 5_000]),
+        (format!("terms-{:010}-{:010}.index", 1, 77), vec![1; 5_000]),
+        (format!("terms-{:010}-{:010}.index", 2, 1), vec![1; 5_000]),
         (format!("segment-{:010}.torn-1", 1), vec![9; 100]),
         (log(next), vec![]),
         (log(next), vec![0; 65_536]),
@@ -405,7 +419,7 @@ fn garbage_in_any_region_of_any_file_is_an_error_or_does_not_matter() {
 fn a_damaged_header_or_a_missing_file_among_many_sealed_segments_is_found() {
     let disk = MemoryDisk::new();
     let store = open(&disk);
-    while disk.file_names().iter().filter(|name| name.ends_with(".index")).count() < 20 {
+    while disk.file_names().iter().filter(|name| name.ends_with(".table")).count() < 20 {
         let event = NewEvent::bytes("t", vec![1; 15_000]);
         store.append("s", Expect::Any, [event]).wait().unwrap();
     }

@@ -87,17 +87,34 @@ impl Active {
         mut term: Option<TermId>,
         first_version: u64,
     ) {
-        let mut start = 0;
-        for (version, event) in (first_version..).zip(&request.encoded.events) {
+        let encoded = &request.encoded;
+        let writer = &mut self.writer;
+        let category = request.category();
+        let (mut start, mut tags_start) = (0, 0);
+        for (version, event) in (first_version..).zip(&encoded.events) {
             let units = (frames_at + start as u64) / RECORD_ALIGN as u64;
-            let ordinal = self.writer.push_event(units as u32);
+            let ordinal = writer.push_event(units as u32);
             if let Some(id) = term {
-                self.writer.append(id, ordinal);
+                writer.append(id, ordinal);
             } else {
                 let stream = Term::stream(request.stream.as_bytes());
-                term = Some(self.writer.create(request.stream_hash, stream, ordinal, version));
+                term = Some(writer.create(request.stream_hash, stream, ordinal, version));
             }
-            start = event.end;
+            if let Some((hash, category)) = category {
+                writer.enter_category(hash, category, ordinal);
+                if version == 0 {
+                    let streams = Term::streams_of(category);
+                    writer.enter(streams.xxh3_64(), streams, ordinal);
+                }
+            }
+            let numbered = &encoded.types()[event.event_type];
+            let name = numbered.event_type.name.as_bytes();
+            writer.enter_type(numbered.number, name, ordinal);
+            for tag in &encoded.tags[tags_start..event.tags_end] {
+                writer.enter_tag(*tag, ordinal);
+            }
+            writer.enter_id(event.id_hash, ordinal);
+            (start, tags_start) = (event.end, event.tags_end);
         }
     }
 

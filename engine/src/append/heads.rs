@@ -7,13 +7,11 @@
 //!
 //! Names are not kept but their XXH3-128 with a seed of this process, 24 bytes for an entry with its head.
 //! Two names that share it would have to be found by chance among 2^128, since nobody knows the seed. Two
-//! generations: what is put goes to the younger one; when that is full, the older one is dropped. So at
-//! most twice half of [`HEADS_CACHED_MAX`] are kept.
+//! generations: what is put goes to the younger one; when that is full, the older one is dropped. Each has at
+//! most half of the memory that the cache was given.
 
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
-
-use crate::limits::HEADS_CACHED_MAX;
 
 /// A stream's head, as it was looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +24,8 @@ pub(crate) struct CachedHead {
 #[derive(Debug)]
 pub(crate) struct HeadCache {
     seed: u64,
+    /// The most entries of a generation.
+    entries_max: usize,
     young: HashTable<Entry>,
     old: HashTable<Entry>,
 }
@@ -37,14 +37,19 @@ struct Entry {
     events: u64,
 }
 
-impl Default for HeadCache {
-    fn default() -> Self {
-        let (young, old) = (HashTable::new(), HashTable::new());
-        Self { seed: fastrand::u64(..), young, old }
-    }
-}
+/// What a table takes for each of its buckets, whose number is a power of two.
+const BUCKET_BYTES: u64 = size_of::<Entry>() as u64 + 1;
 
 impl HeadCache {
+    /// A cache that takes at most so much memory.
+    pub(crate) fn new(bytes: u64) -> Self {
+        let buckets = (bytes / 2 / BUCKET_BYTES).max(2);
+        let buckets = usize::try_from(1_u64 << buckets.ilog2()).unwrap_or(usize::MAX);
+        let (young, old) = (HashTable::new(), HashTable::new());
+        // A table grows when seven eighths of its buckets are taken.
+        Self { seed: fastrand::u64(..), entries_max: buckets / 8 * 7, young, old }
+    }
+
     pub(crate) fn get(&self, stream: &str) -> Option<CachedHead> {
         if self.young.is_empty() && self.old.is_empty() {
             return None;
@@ -64,7 +69,7 @@ impl HeadCache {
             entry.events = events;
             return;
         }
-        if self.young.len() >= HEADS_CACHED_MAX / 2 {
+        if self.young.len() >= self.entries_max {
             // Its memory is used again.
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
@@ -83,21 +88,28 @@ impl HeadCache {
 mod tests {
     use super::*;
 
+    const BYTES: u64 = 1 << 20;
+
     #[test]
-    fn the_cache_stays_within_its_bound() {
-        let mut cache = HeadCache::default();
-        for stream in 0..3 * HEADS_CACHED_MAX as u64 {
+    fn the_cache_stays_within_its_memory() {
+        let mut cache = HeadCache::new(BYTES);
+        let last = BYTES / 4;
+        for stream in 0..=last {
             cache.put(&stream.to_string(), Some(stream));
         }
-        assert!(cache.young.len() + cache.old.len() <= HEADS_CACHED_MAX);
-        let last = 3 * HEADS_CACHED_MAX as u64 - 1;
+        let buckets = [&cache.young, &cache.old].map(|table| {
+            // What a table of this capacity has: see `HeadCache::new`.
+            (table.capacity() * 8 / 7).next_power_of_two() as u64
+        });
+        assert!(buckets[0] + buckets[1] > 0);
+        assert!((buckets[0] + buckets[1]) * BUCKET_BYTES <= BYTES);
         assert_eq!(cache.get(&last.to_string()), Some(CachedHead { last: Some(last) }));
         assert_eq!(cache.get("0"), None);
     }
 
     #[test]
     fn a_stream_without_events_is_known_as_such() {
-        let mut cache = HeadCache::default();
+        let mut cache = HeadCache::new(BYTES);
         cache.put("none", None);
         cache.put("one", Some(0));
         assert_eq!(cache.get("none"), Some(CachedHead { last: None }));
@@ -107,13 +119,13 @@ mod tests {
 
     #[test]
     fn what_was_put_last_is_found_whatever_is_dropped() {
-        let mut cache = HeadCache::default();
+        let mut cache = HeadCache::new(BYTES);
         cache.put("stream", Some(5));
-        for other in 0..HEADS_CACHED_MAX / 2 {
+        for other in 0..cache.entries_max {
             cache.put(&other.to_string(), None);
         }
         cache.put("stream", Some(6));
-        for other in 0..2 * HEADS_CACHED_MAX {
+        for other in 0..4 * cache.entries_max {
             assert_ne!(cache.get("stream"), Some(CachedHead { last: Some(5) }));
             cache.put(&other.to_string(), None);
         }

@@ -14,13 +14,13 @@ use super::writer::Writer;
 use crate::commit::Manner;
 use crate::error::AppendError;
 use crate::event::{
-    EncodeError, EventId, NamePart, NewEvent, Timestamp, check_stream, check_user_name,
+    EncodeError, EventId, NamePart, NewEvent, Timestamp, category, check_stream, check_user_name,
 };
 use crate::format::definition::EventType;
 use crate::format::frame::FrameParts;
-use crate::index::{Term, TermHash};
+use crate::index::{LiveIndex, Term, TermHash};
 use crate::limits::{
-    APPEND_BYTES_MAX, APPEND_EVENTS_MAX, ENCODED_KEPT_BYTES_MAX, ENCODED_KEPT_MAX,
+    APPEND_BYTES_MAX, APPEND_EVENTS_MAX, APPEND_TAGS_MAX, ENCODED_KEPT_BYTES_MAX, ENCODED_KEPT_MAX,
     ENCODED_KEPT_TYPES_MAX, WITHIN_MAX,
 };
 
@@ -53,6 +53,8 @@ pub struct EventEncoder<'a> {
     stream: &'a str,
     /// When it is encoded.
     now: Timestamp,
+    /// Where the terms of the events will most likely be entered.
+    newest: Option<&'a LiveIndex>,
     encoded: &'a mut Encoded,
 }
 
@@ -65,7 +67,9 @@ impl EventEncoder<'_> {
         event.check()?;
         // What could never be appended is not copied either, however much is pushed: it is known to be too
         // much, and refused by the exact bounds, when the event has encoded itself.
-        if self.encoded.events.len() > APPEND_EVENTS_MAX {
+        if self.encoded.events.len() > APPEND_EVENTS_MAX
+            || self.encoded.tags.len() > APPEND_TAGS_MAX
+        {
             return Ok(());
         }
         let payload = event.payload.len() as u64;
@@ -74,6 +78,9 @@ impl EventEncoder<'_> {
             return Ok(());
         }
         let id = event.id.unwrap_or_else(|| EventId::random_at(self.now));
+        let id_hash = Term::id(&id.0).xxh3_64();
+        // Fetched while the event is encoded: see `Request::append`.
+        self.newest.inspect(|index| index.near_id(id_hash));
         let parts = FrameParts {
             kind: event.kind.record_kind(),
             stream: self.stream,
@@ -87,9 +94,13 @@ impl EventEncoder<'_> {
         };
         let encoded = &mut *self.encoded;
         let event_type = encoded.intern(&event.event_type);
+        if !event.tags.is_empty() {
+            encoded.note_tags(&event.tags);
+        }
         parts.encode(&mut encoded.frames);
         encoded.ids.push(id);
-        encoded.events.push(EncodedEvent { end: encoded.frames.len(), event_type });
+        let (end, tags_end) = (encoded.frames.len(), encoded.tags.len());
+        encoded.events.push(EncodedEvent { end, tags_end, event_type, id_hash });
         Ok(())
     }
 }
@@ -99,8 +110,11 @@ impl EventEncoder<'_> {
 pub(crate) struct EncodedEvent {
     /// Where its frame ends in [`Encoded::frames`]; it begins where the one before ends.
     pub end: usize,
+    /// Where its tags end in [`Encoded::tags`]; they begin where those of the event before end.
+    pub tags_end: usize,
     /// Its index in [`Encoded::types`].
     pub event_type: usize,
+    pub id_hash: TermHash,
 }
 
 /// An event type of an append, with its number in the segment that the append was placed in.
@@ -119,6 +133,8 @@ pub(crate) struct Numbered {
 pub(crate) struct Encoded {
     pub frames: Vec<u8>,
     pub events: SmallVec<[EncodedEvent; 1]>,
+    /// The hashes of the events' tags, each once for an event.
+    pub tags: Vec<TermHash>,
     /// The ids of the events, in their order.
     pub ids: EventIds,
     /// The distinct types of the events come first; behind them stand those of an earlier append, which
@@ -187,6 +203,7 @@ impl Encoded {
     fn clear(&mut self) {
         self.frames.clear();
         self.events.clear();
+        self.tags.clear();
         self.ids.clear();
         (self.types_used, self.types_bytes, self.oversized) = (0, 0, 0);
         self.types.truncate(ENCODED_KEPT_TYPES_MAX);
@@ -205,6 +222,18 @@ impl Encoded {
     /// See [`Encoded::types`].
     pub(crate) fn types_mut(&mut self) -> &mut [Numbered] {
         &mut self.types[..self.types_used]
+    }
+
+    /// Notes the tags of the event that is encoded next.
+    fn note_tags(&mut self, tags: &[Box<str>]) {
+        let first = self.tags.len();
+        for tag in tags {
+            let hash = Term::tag(tag.as_bytes()).xxh3_64();
+            // A tag that is given twice finds the event once.
+            if !self.tags[first..].contains(&hash) {
+                self.tags.push(hash);
+            }
+        }
     }
 
     fn intern(&mut self, name: &str) -> usize {
@@ -234,6 +263,8 @@ impl Encoded {
 pub(crate) struct Request {
     pub stream: CompactString,
     pub stream_hash: TermHash,
+    /// The hash of the term of the stream's category, and how long the category is, where there is one.
+    category: Option<(TermHash, usize)>,
     pub expect: Expect,
     pub encoded: Reused,
     /// The time at which it is sequenced, in nanoseconds since the Unix epoch; none once that time is over
@@ -262,15 +293,17 @@ impl Request {
         check_user_name(NamePart::Stream, stream).map_err(EncodeError::Name)?;
         let bytes_max = writer.map_or(APPEND_BYTES_MAX, Writer::bytes_max);
         let mut request = Self::new(stream, expect);
-        // The sequence step would wait for memory under its lock; so that is fetched beside the encoding.
+        // The sequence step would wait for memory under its lock; so that is fetched beside the encoding, each step
+        // towards it a while after the one before.
         let newest = writer.map(Writer::newest_index);
         let newest = newest.as_ref().and_then(|newest| newest.as_deref());
         newest.inspect(|index| index.near_bucket(request.stream_hash));
         let now = Timestamp::now();
         request.recorded_at = Some(now.0);
+        newest.inspect(|index| index.near_term(request.stream_hash));
         let encoded = &mut *request.encoded;
         for event in events {
-            event.encode(&mut EventEncoder { stream, now, encoded })?;
+            event.encode(&mut EventEncoder { stream, now, newest, encoded })?;
             if encoded.events.len() > APPEND_EVENTS_MAX {
                 return Err(AppendError::TooManyEvents { stream: stream.into() });
             }
@@ -278,11 +311,14 @@ impl Request {
             if bytes > bytes_max {
                 return Err(AppendError::TooLarge { stream: stream.into(), bytes, bytes_max });
             }
+            if encoded.tags.len() > APPEND_TAGS_MAX {
+                return Err(AppendError::TooManyTags { stream: stream.into() });
+            }
         }
         if encoded.events.is_empty() {
             return Err(AppendError::Empty { stream: stream.into() });
         }
-        newest.inspect(|index| index.near_term(request.stream_hash));
+        newest.inspect(|index| index.near_posting(request.stream_hash));
         Ok(request)
     }
 
@@ -296,7 +332,10 @@ impl Request {
     }
 
     fn new(stream: &str, expect: Expect) -> Self {
+        let category = category(stream)
+            .map(|category| (Term::category(category.as_bytes()).xxh3_64(), category.len()));
         Self {
+            category,
             stream: stream.into(),
             stream_hash: Term::stream(stream.as_bytes()).xxh3_64(),
             expect,
@@ -306,6 +345,13 @@ impl Request {
             within: None,
             asked_for_segment: false,
         }
+    }
+
+    /// The stream's category with the hash of its term, where it has one.
+    #[inline]
+    pub(crate) fn category(&self) -> Option<(TermHash, &[u8])> {
+        let (hash, bytes) = self.category?;
+        Some((hash, self.stream.as_bytes().get(..bytes)?))
     }
 
     /// How it will be waited for.
@@ -355,8 +401,12 @@ mod tests {
     #[test]
     fn what_is_too_much_is_counted_and_not_kept() {
         let mut buffers = Reused::empty();
-        let mut encoder =
-            EventEncoder { stream: "stream", now: Timestamp::now(), encoded: &mut buffers };
+        let mut encoder = EventEncoder {
+            stream: "stream",
+            now: Timestamp::now(),
+            newest: None,
+            encoded: &mut buffers,
+        };
         let megabyte = event(1 << 20);
         for _ in 0..40 {
             encoder.push(&megabyte).unwrap();

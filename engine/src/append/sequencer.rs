@@ -22,10 +22,10 @@ use crate::error::{FileError, Poisoned};
 use crate::format::align_up;
 use crate::format::checksum::{Chain, SegmentKey};
 use crate::format::constants::BATCH_HEADER_BYTES;
-use crate::index::{LiveWriter, Term, TermId};
+use crate::index::{LiveRoom, LiveWriter, Term, TermId};
 use crate::limits::{
-    BATCH_BYTES_BESIDE, BATCH_BYTES_FULL, BLOCK, CLOSED_BATCHES_MAX, SEGMENT_FOOT_BYTES,
-    SEGMENT_HEAD_BYTES, UNSEALED_SEGMENTS_MAX,
+    BATCH_BYTES_BESIDE, BATCH_BYTES_FULL, BLOCK, CLOSED_BATCHES_MAX, INDEX_SHARE_HEADS,
+    INDEX_SHARE_LIVE, SEGMENT_FOOT_BYTES, SEGMENT_HEAD_BYTES, UNSEALED_SEGMENTS_MAX,
 };
 
 /// A segment that is created, headed and zeroed, and named in the manifest.
@@ -70,6 +70,8 @@ pub(crate) struct Resume {
     pub recorded_last: i64,
     /// Whether every batch begins on a fresh block.
     pub strict: bool,
+    /// The most memory that indexes may take.
+    pub index_bytes: u64,
 }
 
 /// What became of a request.
@@ -155,6 +157,8 @@ pub(crate) struct Sequencer {
     /// The batches that are not durable yet, with their first positions, in their order.
     in_flight: VecDeque<(u64, Arc<Ticket>)>,
     heads: HeadCache,
+    /// The most memory that indexes may take.
+    index_bytes: u64,
     pool: Arc<ChunkPool>,
     /// Who leads a batch that is offered to the threads that wait for it.
     leads: Weak<dyn Leads>,
@@ -176,7 +180,8 @@ impl Sequencer {
             sealing_failed: None,
             stage: Stage::default(),
             in_flight: VecDeque::new(),
-            heads: HeadCache::default(),
+            heads: HeadCache::new(resume.index_bytes / INDEX_SHARE_HEADS),
+            index_bytes: resume.index_bytes,
             pool: Arc::default(),
             leads,
         }
@@ -264,6 +269,13 @@ impl Sequencer {
                 }
                 continue;
             };
+            if self.active.writer.is_full() {
+                // Nor does it take more where its index would take too much memory.
+                if !self.close_open() || !self.roll(request)? {
+                    return Ok(false);
+                }
+                continue;
+            }
             let bytes = (request.encoded.frames.len() + definitions) as u64;
             if let Some(open) = &self.stage.open {
                 let full =
@@ -306,9 +318,11 @@ impl Sequencer {
         assert!(self.stage.open.is_none(), "a batch is in one segment");
         if self.unsealed.len() >= UNSEALED_SEGMENTS_MAX {
             return match self.sealing_failed.take() {
-                // Reported once, as below.
-                Some(error) => Err(Sequenced::NoSegment(error)),
-                None => Ok(false),
+                // Reported once, and only to who had it tried again, as below.
+                Some(error) if std::mem::replace(&mut request.asked_for_segment, true) => {
+                    Err(Sequenced::NoSegment(error))
+                }
+                _ => Ok(false),
             };
         }
         // In a new segment every type has to be defined.
@@ -346,8 +360,17 @@ impl Sequencer {
                     chain: Chain::default(),
                     recorded_last: self.recorded_last,
                 };
-                let (live, writer) =
-                    LiveSegment::new(prepared.key, prepared.file, prepared.file_bytes, &start);
+                let room =
+                    LiveRoom::bounded(prepared.file_bytes, self.index_bytes / INDEX_SHARE_LIVE)
+                        // Most likely the next segment has about as many as this one.
+                        .expecting(self.active.live.index.terms_count());
+                let (live, writer) = LiveSegment::new(
+                    prepared.key,
+                    prepared.file,
+                    prepared.file_bytes,
+                    room,
+                    &start,
+                );
                 let active = Active::new(live, writer, SEGMENT_HEAD_BYTES, prepared.zeroed_end);
                 let full = std::mem::replace(&mut self.active, active);
                 self.unsealed.push(full.live);
@@ -421,6 +444,7 @@ impl Sequencer {
         self.next_position += u64::from(events);
         let ticket = Arc::clone(&batch.ticket);
         let duty = self.stage.claimed(request.manner());
+        if let Duty::Lead(_) = duty {}
         Sequenced::Claimed(Claimed {
             ticket,
             claim,

@@ -23,7 +23,7 @@ use crate::event::{Position, Timestamp};
 use crate::format::frame::{FramePlace, complete};
 use crate::index::LiveIndex;
 use crate::limits::append_bytes_max;
-use crate::log::{Catalogs, Maintainer, NotPrepared, SealedSegment, SegmentSource};
+use crate::log::{Catalogs, Maintainer, NotPrepared, Run, SealedSegment, SegmentSource};
 use crate::sync::{Mutex, MutexGuard, Signal, lock};
 
 /// See the module.
@@ -98,9 +98,6 @@ impl Writer {
         let mut cold = None;
         loop {
             let now = request.recorded_at.take().unwrap_or_else(|| Timestamp::now().0);
-            if let Some(index) = &*self.newest_index() {
-                index.near_posting(request.stream_hash);
-            }
             let mut sequencer = self.lock();
             let active = sequencer.active().number();
             let outcome = sequencer.sequence(request, cold, now);
@@ -132,7 +129,6 @@ impl Writer {
                 Sequenced::Lookup { generation } => {
                     let last = self
                         .catalogs
-                        .load()
                         .cold_head(request.stream_hash, &request.stream)
                         .map_err(|source| AppendError::Lookup {
                             stream: request.stream.as_str().into(),
@@ -509,9 +505,9 @@ impl SegmentSource for Writer {
         oldest.is_settled().then_some(oldest)
     }
 
-    fn sealed(&self, live: &LiveSegment, sealed: SealedSegment) {
+    fn sealed(&self, live: &LiveSegment, sealed: &Arc<SealedSegment>, run: Option<Run>) {
         // In this order: whoever looks into the sealed segments as of the new generation finds it.
-        self.catalogs.seal(&Arc::new(sealed));
+        self.catalogs.seal(sealed, run);
         let mut heads = Vec::with_capacity(HEADS_AT_ONCE);
         for (stream, last) in live.heads() {
             heads.push((stream, last));

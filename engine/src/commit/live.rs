@@ -13,10 +13,14 @@ use super::chunk::{Chunk, ChunkRef};
 use super::pool::ChunkPool;
 use crate::disk::DiskFile;
 use crate::format::checksum::{Chain, SegmentKey};
+use crate::format::constants::FRAME_HEADER_BYTES;
 use crate::format::definition::EventType;
 use crate::format::footer::SegmentContent;
-use crate::index::{LiveIndex, LiveWriter, TermKind};
+use crate::format::frame::Frame;
+use crate::format::scan::record_at;
+use crate::index::{LiveIndex, LiveRoom, LiveWriter, TermKind};
 use crate::limits::{RECORD_ALIGN, SEGMENT_HEAD_BYTES};
+use crate::sync::prefetch_all;
 
 /// The event types of a segment, by their number in it.
 pub(crate) type TypeTable = AppendVec<EventType>;
@@ -38,6 +42,8 @@ pub(crate) struct LiveSegment {
     pub file_bytes: u64,
     /// The position of its first event, whether or not it has one yet.
     pub first_position: u64,
+    /// When the last event before that one was recorded.
+    pub recorded_before: i64,
     pub index: Arc<LiveIndex>,
     pub types: Arc<TypeTable>,
     chunks: AppendVec<Placed>,
@@ -59,14 +65,16 @@ impl LiveSegment {
         key: SegmentKey,
         file: Arc<dyn DiskFile>,
         file_bytes: u64,
+        room: LiveRoom,
         start: &LiveStart,
     ) -> (Arc<Self>, LiveWriter) {
-        let (writer, index) = LiveIndex::new(file_bytes);
+        let (writer, index) = LiveIndex::new(room);
         let segment = Self {
             key,
             file,
             file_bytes,
             first_position: start.first_position,
+            recorded_before: start.recorded_last,
             index,
             types: Arc::default(),
             chunks: AppendVec::default(),
@@ -126,6 +134,43 @@ impl LiveSegment {
     pub(crate) fn visible_events(&self, watermark: u64) -> u32 {
         let visible = (watermark + 1).saturating_sub(self.first_position);
         u32::try_from(visible).unwrap_or(u32::MAX).min(self.index.events())
+    }
+
+    /// Gives the bytes of each of the first so many events from where its frame begins, in their order; nothing where
+    /// one of them is not published, or `each` gives nothing for it.
+    pub(crate) fn each_record<'a>(
+        &'a self,
+        events: u32,
+        mut each: impl FnMut(&'a [u8]) -> Option<()>,
+    ) -> Option<()> {
+        /// What lies so many events ahead is fetched into the processor's cache.
+        const AHEAD: u32 = 16;
+        let mut chunk: Option<&ChunkRef> = None;
+        for ordinal in 0..events {
+            let offset = self.offset(ordinal)?;
+            if let Some((chunk, ahead)) = chunk.zip(self.offset(ordinal + AHEAD))
+                && let Some(head) = chunk.published(ahead..ahead + FRAME_HEADER_BYTES as u64)
+                && let Some(head) = head.first_chunk::<FRAME_HEADER_BYTES>()
+            {
+                prefetch_all(head);
+            }
+            // Most are in the chunk of the one before.
+            let known = |chunk: &&'a ChunkRef| offset < chunk.published_end();
+            let chunk = match chunk.filter(known) {
+                Some(chunk) => chunk,
+                None => *chunk.insert(self.chunk_at(offset)?),
+            };
+            each(chunk.published(offset..chunk.published_end())?)?;
+        }
+        Some(())
+    }
+
+    /// The frame of the event with this ordinal, once it is published.
+    pub(crate) fn frame(&self, ordinal: u32) -> Option<Frame<'_>> {
+        let offset = self.offset(ordinal)?;
+        let chunk = self.chunk_at(offset)?;
+        let known = chunk.published(offset..chunk.published_end())?;
+        record_at(known, 0).and_then(Frame::parse).ok()
     }
 
     /// Where the event with this ordinal stands; `None` where there is none.

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::chunk::ChunkRef;
+use super::entering::{Gap, enter};
 use super::live::{LiveSegment, LiveStart};
 use super::read_chunk::ReadChunk;
 use crate::disk::DiskFile;
@@ -14,7 +15,7 @@ use crate::format::checksum::SegmentKey;
 use crate::format::constants::BATCH_HEADER_BYTES;
 use crate::format::frame::Frame;
 use crate::format::scan::{Record, checked_records};
-use crate::index::{FETCH_TERMS_MAX, LiveWriter, Term, TermHash};
+use crate::index::{FETCH_TERMS_MAX, LiveRoom, LiveWriter, Term, TermHash};
 use crate::limits::RECORD_ALIGN;
 
 /// See the module.
@@ -26,12 +27,11 @@ pub(crate) struct Loader {
     chunk: Option<ReadChunk>,
 }
 
-/// What of an event is indexed.
-struct Posting<'a> {
+/// An event to be indexed.
+struct Located<'a> {
     units: u32,
     hash: TermHash,
-    term: Term<'a>,
-    version: u64,
+    frame: Frame<'a>,
 }
 
 impl Loader {
@@ -41,7 +41,9 @@ impl Loader {
         file_bytes: u64,
         start: &LiveStart,
     ) -> Self {
-        let (live, writer) = LiveSegment::new(key, file, file_bytes, start);
+        // What was written with room for a larger index has to fit.
+        let room = LiveRoom::for_all_of(file_bytes);
+        let (live, writer) = LiveSegment::new(key, file, file_bytes, room, start);
         Self { live, writer, chunk: None }
     }
 
@@ -85,7 +87,7 @@ impl Loader {
                     if frame.position() != position {
                         return Err(FormatError::Field("position"));
                     }
-                    group.push(self.posting(at, &frame)?);
+                    group.push(self.locate(at, frame)?);
                     if group.len() == FETCH_TERMS_MAX {
                         self.index(&mut group)?;
                     }
@@ -106,36 +108,29 @@ impl Loader {
         Ok(())
     }
 
-    fn posting<'a>(&self, at: u64, frame: &Frame<'a>) -> Result<Posting<'a>, FormatError> {
+    fn locate<'a>(&self, at: u64, frame: Frame<'a>) -> Result<Located<'a>, FormatError> {
         if frame.type_ref() >= self.live.types.len() {
             return Err(FormatError::Field("type_ref"));
         }
         let units =
             u32::try_from(at / RECORD_ALIGN as u64).map_err(|_| FormatError::Field("offset"))?;
-        let term = Term::stream(frame.stream_bytes());
-        Ok(Posting { units, hash: term.xxh3_64(), term, version: frame.version() })
+        Ok(Located { units, hash: Term::stream(frame.stream_bytes()).xxh3_64(), frame })
     }
 
-    /// Indexes the postings of some events, in their order.
-    fn index(&mut self, group: &mut Vec<Posting<'_>>) -> Result<(), FormatError> {
+    /// Indexes some events, in their order.
+    fn index(&mut self, group: &mut Vec<Located<'_>>) -> Result<(), FormatError> {
         if group.len() > 1 {
             let mut hashes = [TermHash(0); FETCH_TERMS_MAX];
-            for (hash, posting) in hashes.iter_mut().zip(&*group) {
-                *hash = posting.hash;
+            for (hash, located) in hashes.iter_mut().zip(&*group) {
+                *hash = located.hash;
             }
             self.writer.fetch(&hashes[..group.len()]);
         }
-        for Posting { units, hash, term, version } in group.drain(..) {
-            let ordinal = self.writer.push_event(units);
-            match self.writer.find(hash, term) {
-                Some(id) if self.writer.head(id).next_version() == version => {
-                    self.writer.append(id, ordinal);
-                }
-                Some(_) => return Err(FormatError::Field("version")),
-                None => {
-                    self.writer.create(hash, term, ordinal, version);
-                }
-            }
+        for Located { units, hash, frame } in group.drain(..) {
+            let event_type = self.live.types.get(frame.type_ref());
+            let event_type = event_type.ok_or(FormatError::Field("type_ref"))?;
+            enter(&mut self.writer, units, hash, &frame, event_type)
+                .map_err(|Gap| FormatError::Field("version"))?;
         }
         Ok(())
     }

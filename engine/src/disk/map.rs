@@ -52,9 +52,9 @@ impl Mapping {
         /// Linux fetches no more than a device's read-ahead for one such advice: 128 KiB by default.
         const AT_ONCE: usize = 128 << 10;
         if let Bytes::Mapped(map) = &self.0 {
-            let end = offset.saturating_add(bytes).min(map.len());
+            let (offset, end) = pages_of(map, offset, bytes);
             // The question costs the system much less than advice on pages that it has.
-            if is_cached(map, offset, end - offset.min(end)) {
+            if is_cached(map, offset, end - offset) {
                 return;
             }
             for start in (offset..end).step_by(AT_ONCE) {
@@ -64,17 +64,36 @@ impl Mapping {
         }
     }
 
+    /// Whether these bytes can be read without waiting for the disk, as far as the system says so.
+    pub(crate) fn is_cached(&self, offset: usize, bytes: usize) -> bool {
+        match &self.0 {
+            Bytes::Mapped(map) => {
+                let (offset, end) = pages_of(map, offset, bytes);
+                is_cached(map, offset, end - offset)
+            }
+            Bytes::Owned(_) => true,
+        }
+    }
+
     /// A mapping of bytes that no file backs.
     pub(crate) fn of_bytes(bytes: Vec<u8>) -> Self {
         Self(Bytes::Owned(Arc::new(bytes)))
     }
 }
 
+/// No system that the engine runs on has smaller pages.
+const PAGE_BYTES_MIN: usize = 4096;
+
+/// Where the pages of these bytes begin, and where they end or the mapping does.
+fn pages_of(map: &Mmap, offset: usize, bytes: usize) -> (usize, usize) {
+    let end = offset.saturating_add(bytes).min(map.len());
+    let start = offset.min(end);
+    (start - start % PAGE_BYTES_MIN, end)
+}
+
 /// Whether the page cache has all of these bytes; `false` of more than 2 MiB. Linux answers this to those
 /// only who may write the file; to others it says that it has them.
 fn is_cached(map: &Mmap, start: usize, bytes: usize) -> bool {
-    /// No system that the engine runs on has smaller pages.
-    const PAGE_BYTES_MIN: usize = 4096;
     const PAGES: usize = (2 << 20) / PAGE_BYTES_MIN;
     let asked_pages = bytes.div_ceil(PAGE_BYTES_MIN);
     let mut pages = [0_u8; PAGES];

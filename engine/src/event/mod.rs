@@ -10,6 +10,6 @@ mod position;
 
 pub use id::{EventId, ParseIdError};
 pub use name::{InvalidName, NamePart, category};
-pub(crate) use name::{check_stream, check_user_name};
+pub(crate) use name::{check_sought, check_stream, check_user_name};
 pub use new::{EncodeError, NewEvent, PayloadKind};
 pub use position::{Position, Timestamp};

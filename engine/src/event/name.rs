@@ -14,6 +14,8 @@ pub enum NamePart {
     EventType,
     /// A tag.
     Tag,
+    /// The category of streams.
+    Category,
 }
 
 impl fmt::Display for NamePart {
@@ -22,6 +24,7 @@ impl fmt::Display for NamePart {
             Self::Stream => "stream name",
             Self::EventType => "event type",
             Self::Tag => "tag",
+            Self::Category => "category",
         })
     }
 }
@@ -67,7 +70,7 @@ pub enum InvalidName {
 
 /// Checks a name that a user gave to be written.
 pub(crate) fn check_user_name(part: NamePart, name: &str) -> Result<(), InvalidName> {
-    check(part, name)?;
+    check_sought(part, name)?;
     if part != NamePart::Tag && name.starts_with('$') {
         return Err(InvalidName::Reserved { part, name: name.into() });
     }
@@ -76,10 +79,11 @@ pub(crate) fn check_user_name(part: NamePart, name: &str) -> Result<(), InvalidN
 
 /// Checks the name of a stream that is to be read; the store's own may be.
 pub(crate) fn check_stream(name: &str) -> Result<(), InvalidName> {
-    check(NamePart::Stream, name)
+    check_sought(NamePart::Stream, name)
 }
 
-fn check(part: NamePart, name: &str) -> Result<(), InvalidName> {
+/// Checks a name that is to be found; the store's own may be.
+pub(crate) fn check_sought(part: NamePart, name: &str) -> Result<(), InvalidName> {
     if name.len() < NAME_BYTES_MIN {
         return Err(InvalidName::Empty { part });
     }

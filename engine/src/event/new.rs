@@ -153,6 +153,32 @@ impl NewEvent {
         self
     }
 
+    /// Puts these tags in the place of those that it has; their bounds are those of [`NewEvent::tag`]. It
+    /// is for an event that is used again, as [`NewEvent::payload_mut`] is: a tag that is as long as the
+    /// one that had its place allocates nothing.
+    ///
+    /// ```
+    /// # use stratalog::NewEvent;
+    /// let mut event = NewEvent::bytes("measured", b"21".as_slice()).tags(["room:1", "floor:2"]);
+    /// event.set_tags(["room:7"]);
+    /// assert!(event.iter_tags().eq(["room:7"]));
+    /// ```
+    pub fn set_tags<T: AsRef<str>>(&mut self, tags: impl IntoIterator<Item = T>) {
+        let mut count = 0;
+        for tag in tags {
+            let before = self.tags.get_mut(count).map(std::mem::take).unwrap_or_default();
+            let mut text = before.into_string();
+            text.clear();
+            text.push_str(tag.as_ref());
+            match self.tags.get_mut(count) {
+                Some(place) => *place = text.into(),
+                None => self.tags.push(text.into()),
+            }
+            count += 1;
+        }
+        self.tags.truncate(count);
+    }
+
     /// Says that `other` is its cause: its causation is `other`'s id, and its correlation that of
     /// `other`, or `other`'s id where that has none.
     #[must_use]
@@ -187,6 +213,11 @@ impl NewEvent {
         &self.event_type
     }
 
+    /// Its tags, in the order in which they were given.
+    pub fn iter_tags(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.tags.iter().map(|tag| &**tag)
+    }
+
     /// Its payload.
     pub fn payload(&self) -> &[u8] {
         &self.payload
@@ -218,5 +249,29 @@ impl NewEvent {
             return Err(EncodeError::Metadata { bytes: self.metadata.len() });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(stratalog_loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_that_are_set_take_the_place_of_all_that_were_there() {
+        let mut event = NewEvent::bytes("t", b"".as_slice()).tag("first").tag("second");
+        for tags in [&["a", "much longer than before", "ü"][..], &["b"], &[], &["c", "d"]] {
+            event.set_tags(tags);
+            assert!(event.iter_tags().eq(tags.iter().copied()), "{tags:?}");
+            assert_eq!(event.iter_tags().len(), tags.len());
+        }
+    }
+
+    #[test]
+    fn a_tag_that_is_as_long_as_the_one_before_takes_its_memory() {
+        let mut event = NewEvent::bytes("t", b"".as_slice()).tag("room:1");
+        let memory = event.tags[0].as_ptr();
+        event.set_tags(["room:2"]);
+        assert_eq!((&*event.tags[0], event.tags[0].as_ptr()), ("room:2", memory));
     }
 }

@@ -115,6 +115,14 @@ pub(crate) fn complete(frame: &mut [u8], key: &SegmentKey, place: &FramePlace) {
     put_u32(frame, 4, crc);
 }
 
+/// The id of an event and when it was recorded, by its frame, whose structure was checked before or never left
+/// memory: what is read of each event when its segment is sealed.
+#[inline]
+pub(crate) fn id_and_time(frame: &[u8]) -> Option<([u8; 16], i64)> {
+    let header: &[u8; FRAME_HEADER_BYTES] = frame.first_chunk()?;
+    Some((get_array(header, 32), get_i64(header, 48)))
+}
+
 /// A frame in a segment: borrowed, and checked for its structure when it was made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame<'a> {

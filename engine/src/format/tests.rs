@@ -579,8 +579,9 @@ fn the_file_names_in_the_document_are_those_of_the_code() {
         names::MANIFEST_NEXT.into(),
         names::LOCK.into(),
         names::segment(1),
-        names::index(1),
-        names::index_next(1),
+        names::table(1),
+        names::run(1, 8),
+        names::next(&names::table(1)),
         names::torn(1, 2),
     ];
     assert_eq!(found, expected);

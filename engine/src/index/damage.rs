@@ -8,6 +8,12 @@ use thiserror::Error;
 /// Why an index file, or the part of it that was asked for, is not believed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum IndexDamage {
+    /// What is written is not what the log gives.
+    #[error("it is not the index of what the log holds, from event {ordinal} of it on")]
+    Differs { ordinal: u32 },
+    /// There is no file.
+    #[error("the index file is not there")]
+    Missing,
     /// The file ends before what its header promises, or before the header's own end.
     #[error("the index file has {bytes} bytes where {expected} are needed")]
     Short { bytes: u64, expected: u64 },

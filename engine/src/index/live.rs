@@ -3,18 +3,21 @@
 //! One [`LiveWriter`] feeds it under the sequence lock, when an append is claimed and before it is
 //! durable. Any number of readers hold the [`LiveIndex`] and take no lock; they clip what they find at
 //! the watermark. It owns the table of offsets; `live_terms` owns the terms and how they are found,
-//! `live_postings` how a term's ordinals lie. It calls them and `paged`, and nothing else of the engine.
+//! `live_postings` how a term's ordinals lie, `live_ids` how an event is found by its id. It calls them and
+//! `paged`, and nothing else of the engine.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::live_ids::{self, LiveIds};
 use super::live_postings::{self, LivePostings, WORDS_PER_TWO_POSTINGS_MAX};
-use super::live_terms::{LiveEntry, LiveTerms, TERMS_MAX};
+use super::live_tags::{BYTES_PER_TAG, LiveTags};
+use super::live_terms::{INLINE_BYTES, LiveEntry, LiveTerms, TERMS_MAX};
 use super::paged::Paged;
-use super::term::{Term, TermHash};
-use super::{SEGMENT_EVENTS_MAX, TERMS_PER_EVENT_MAX, events_max, postings_max};
-use crate::limits::SEGMENT_BYTES_MAX;
+use super::term::{Term, TermHash, TermKind};
+use super::{PLAIN_TERMS_MAX, SEGMENT_EVENTS_MAX, events_max, tags_max};
+use crate::limits::{APPEND_EVENTS_MAX, APPEND_TAGS_MAX, SEGMENT_BYTES_MAX};
 
 /// Words to a page of buckets, offsets and postings.
 const WORDS_PER_PAGE: usize = 1024;
@@ -28,14 +31,88 @@ pub(super) type Words = Paged<AtomicU32, WORDS_PER_PAGE>;
 // smallest frames and a new term for every one that is allowed, stays below that.
 const _: () = {
     assert!(SEGMENT_EVENTS_MAX < u32::MAX as u64);
-    assert!(postings_max(SEGMENT_BYTES_MAX) <= TERMS_MAX);
-    assert!(words_max(SEGMENT_BYTES_MAX) < u32::MAX as u64);
-    assert!(TERMS_PER_EVENT_MAX >= 1);
+    assert!(SEGMENT_EVENTS_MAX * PLAIN_TERMS_MAX <= TERMS_MAX);
+    assert!(words_of(SEGMENT_EVENTS_MAX * PLAIN_TERMS_MAX) < u32::MAX as u64);
+    assert!(tags_max(SEGMENT_BYTES_MAX) <= TERMS_MAX);
+    assert!(words_of(tags_max(SEGMENT_BYTES_MAX)) < u32::MAX as u64);
 };
 
-/// The most words that the postings of a segment of so many bytes can take.
-const fn words_max(segment_bytes: u64) -> u64 {
-    (postings_max(segment_bytes) * WORDS_PER_TWO_POSTINGS_MAX).div_ceil(2)
+/// The most words that so many postings can take.
+pub(super) const fn words_of(postings: u64) -> u64 {
+    (postings * WORDS_PER_TWO_POSTINGS_MAX).div_ceil(2)
+}
+
+/// The most postings of one append, without those of tags.
+const APPEND_POSTINGS_MAX: u64 = APPEND_EVENTS_MAX as u64 * PLAIN_TERMS_MAX;
+
+/// What a term takes besides its postings: its entry, and its share of the buckets.
+pub(super) const TERM_BYTES: u64 = size_of::<LiveEntry>() as u64 + 16;
+/// What a posting word takes.
+pub(super) const WORD_BYTES: u64 = size_of::<AtomicU32>() as u64;
+
+/// How much a live index has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LiveRoom {
+    segment_bytes: u64,
+    events: u64,
+    terms: u64,
+    words: u64,
+    tags: u64,
+    /// How many terms are expected.
+    terms_expected: u64,
+    /// The writer says that it is full when it takes more than this.
+    bytes_max: u64,
+}
+
+impl LiveRoom {
+    /// For whatever a segment of so many bytes holds. It is never full.
+    ///
+    /// # Panics
+    ///
+    /// Panics above [`SEGMENT_BYTES_MAX`], which options are checked against.
+    pub(crate) fn for_all_of(segment_bytes: u64) -> Self {
+        assert!(segment_bytes <= SEGMENT_BYTES_MAX, "a segment of {segment_bytes} bytes");
+        let events = events_max(segment_bytes);
+        let postings = events * PLAIN_TERMS_MAX;
+        let (words, tags) = (words_of(postings), tags_max(segment_bytes));
+        Self {
+            segment_bytes,
+            events,
+            terms: postings,
+            words,
+            tags,
+            terms_expected: 0,
+            bytes_max: u64::MAX,
+        }
+    }
+
+    /// The same, where so many terms are expected: room for them is made at once.
+    #[must_use]
+    pub(crate) fn expecting(self, terms: u32) -> Self {
+        Self { terms_expected: terms.into(), ..self }
+    }
+
+    /// For a segment that takes no more appends once its index takes `bytes_max`; the append that brings it
+    /// there has room too, whatever it holds.
+    ///
+    /// # Panics
+    ///
+    /// As [`LiveRoom::for_all_of`].
+    pub(crate) fn bounded(segment_bytes: u64, bytes_max: u64) -> Self {
+        let all = Self::for_all_of(segment_bytes);
+        let (terms, words) = (bytes_max / TERM_BYTES, bytes_max / WORD_BYTES);
+        Self {
+            // For the buckets of ids an eighth is enough, whatever the segment's length.
+            segment_bytes: all.segment_bytes.min(LiveIds::segment_of(bytes_max / 8)),
+            terms: all.terms.min(terms + APPEND_POSTINGS_MAX),
+            // A list takes at least its postings less one, and with any further posting it may double: so the words
+            // that are used may all but become what their postings can take at most.
+            words: all.words.min(words_of(words + 2 * APPEND_POSTINGS_MAX)),
+            tags: all.tags.min(bytes_max / BYTES_PER_TAG + APPEND_TAGS_MAX as u64),
+            bytes_max,
+            ..all
+        }
+    }
 }
 
 /// The readers' side of the index of one unsealed segment.
@@ -43,6 +120,8 @@ pub(crate) struct LiveIndex {
     terms: LiveTerms,
     pub(super) words: Words,
     offsets: Words,
+    tags: LiveTags,
+    ids: LiveIds,
     /// Published after the offset is written.
     events: AtomicU32,
 }
@@ -68,6 +147,7 @@ impl Head {
 }
 
 /// A term of a live index with its postings, as sealing reads them.
+#[derive(Clone, Copy)]
 pub(crate) struct LiveTerm<'a> {
     pub(crate) hash: TermHash,
     pub(crate) term: Term<'a>,
@@ -81,21 +161,26 @@ impl fmt::Debug for LiveIndex {
 }
 
 impl LiveIndex {
-    /// An empty index for a segment of `segment_bytes`, and the only writer that it will ever have.
-    ///
-    /// # Panics
-    ///
-    /// Panics above [`SEGMENT_BYTES_MAX`], which options are checked against.
+    /// An empty index with this room, and the only writer that it will ever have.
     #[allow(clippy::new_ret_no_self, reason = "a writer and its index are made together")]
-    pub(crate) fn new(segment_bytes: u64) -> (LiveWriter, Arc<Self>) {
-        assert!(segment_bytes <= SEGMENT_BYTES_MAX, "a segment of {segment_bytes} bytes");
+    pub(crate) fn new(room: LiveRoom) -> (LiveWriter, Arc<Self>) {
         let index = Arc::new(Self {
-            terms: LiveTerms::new(postings_max(segment_bytes)),
-            words: Paged::new(words_max(segment_bytes)),
-            offsets: Paged::new(events_max(segment_bytes)),
+            terms: LiveTerms::new(room.terms, room.terms_expected),
+            words: Paged::new(room.words),
+            offsets: Paged::new(room.events),
+            tags: LiveTags::new(room.tags),
+            ids: LiveIds::new(room.segment_bytes, room.events),
             events: AtomicU32::new(0),
         });
-        let writer = LiveWriter { index: Arc::clone(&index), events: 0, words_used: 0 };
+        let writer = LiveWriter {
+            index: Arc::clone(&index),
+            events: 0,
+            words_used: 0,
+            names_bytes: 0,
+            bytes_max: room.bytes_max,
+            types: Vec::new(),
+            category: None,
+        };
         (writer, index)
     }
 
@@ -113,12 +198,30 @@ impl LiveIndex {
         self.offsets.get(ordinal).map(|offset| offset.load(Ordering::Relaxed))
     }
 
-    /// The postings that the term has by now.
+    /// The postings that the term has by now; of a tag, those of all tags that share its hash.
     pub(crate) fn lookup(&self, hash: TermHash, term: Term<'_>) -> Option<LivePostings<'_>> {
+        if term.kind == TermKind::Tag {
+            return self.tags.lookup(hash);
+        }
         self.terms.find(hash, term).map(|(_, entry)| LivePostings::new(&self.words, entry))
     }
 
-    /// The terms that have a posting below the ordinal, in the order of their first posting, each with
+    /// The events that may have an id of this hash, the last one first: compare the id in each one's frame.
+    pub(crate) fn ids(&self, hash: TermHash) -> impl Iterator<Item = u32> + '_ {
+        self.ids.candidates(hash)
+    }
+
+    /// How many terms there are.
+    pub(crate) fn terms_count(&self) -> u32 {
+        self.terms.count()
+    }
+
+    /// The tags of the events below the ordinal, in the order of the events, by their hashes.
+    pub(crate) fn tags(&self, below_ordinal: u32) -> impl Iterator<Item = (TermHash, u32)> + '_ {
+        self.tags.below(below_ordinal)
+    }
+
+    /// The terms, without tags, that have a posting below the ordinal, in the order of their first posting, each with
     /// only those postings.
     pub(crate) fn terms(&self, below_ordinal: u32) -> impl Iterator<Item = LiveTerm<'_>> {
         (0..self.terms.count())
@@ -128,7 +231,11 @@ impl LiveIndex {
             .map(move |entry| LiveTerm {
                 hash: entry.hash,
                 term: Term { kind: entry.kind, bytes: &entry.bytes },
-                postings: LivePostings::new(&self.words, entry).below(below_ordinal),
+                // Of a segment that is settled all of them are, and need no look.
+                postings: match LivePostings::new(&self.words, entry) {
+                    postings if below_ordinal >= self.events() => postings,
+                    postings => postings.below(below_ordinal),
+                },
             })
     }
 
@@ -142,6 +249,12 @@ impl LiveIndex {
     #[inline]
     pub(crate) fn near_term(&self, hash: TermHash) {
         self.terms.near_term(hash);
+    }
+
+    /// The one step towards an id that will be entered soon: has the processor fetch its bucket.
+    #[inline]
+    pub(crate) fn near_id(&self, hash: TermHash) {
+        self.ids.near(hash);
     }
 
     /// Third step, a while after the second: has the processor fetch where its next posting will stand.
@@ -158,6 +271,13 @@ pub(crate) struct LiveWriter {
     index: Arc<LiveIndex>,
     events: u32,
     words_used: u32,
+    /// What names take that do not fit into their entries.
+    names_bytes: u64,
+    bytes_max: u64,
+    /// The terms of the segment's event types, by the types' numbers.
+    types: Vec<Option<TermId>>,
+    /// The category that was entered last: most often it is the next one's too.
+    category: Option<(TermHash, TermId)>,
 }
 
 impl fmt::Debug for LiveWriter {
@@ -218,7 +338,11 @@ impl LiveWriter {
     ///
     /// Panics when the ordinal was not pushed; with debug assertions, also when it is not above the term's
     /// last one.
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "several times for each event, under the sequence lock"
+    )]
+    #[inline(always)]
     pub(crate) fn append(&mut self, id: TermId, ordinal: u32) {
         assert!(ordinal < self.events, "ordinal {ordinal} of {} events", self.events);
         let entry = self.claimed(id);
@@ -240,7 +364,93 @@ impl LiveWriter {
     ) -> TermId {
         assert!(ordinal < self.events, "ordinal {ordinal} of {} events", self.events);
         debug_assert!(self.find(hash, term).is_none(), "the term is not new");
+        debug_assert!(term.kind != TermKind::Tag, "tags are only noted");
+        if term.bytes.len() > INLINE_BYTES {
+            self.names_bytes += term.bytes.len() as u64;
+        }
         TermId(self.index.terms.add(hash, term, ordinal, version))
+    }
+
+    /// Notes a tag of an event: see `live_tags`.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the ordinal was not pushed.
+    #[inline]
+    pub(crate) fn enter_tag(&mut self, hash: TermHash, ordinal: u32) {
+        assert!(ordinal < self.events, "ordinal {ordinal} of {} events", self.events);
+        self.index.tags.push(hash, ordinal);
+    }
+
+    /// Adds a posting to a term whose postings have no versions, new or not; no tag is one.
+    ///
+    /// # Panics
+    ///
+    /// As [`LiveWriter::append`].
+    #[inline]
+    pub(crate) fn enter(&mut self, hash: TermHash, term: Term<'_>, ordinal: u32) -> TermId {
+        if let Some(id) = self.find(hash, term) {
+            self.append(id, ordinal);
+            id
+        } else {
+            self.create(hash, term, ordinal, 0)
+        }
+    }
+
+    /// As [`LiveWriter::enter`], for the category of an event's stream.
+    #[inline]
+    pub(crate) fn enter_category(&mut self, hash: TermHash, category: &[u8], ordinal: u32) {
+        if let Some((known, id)) = self.category
+            && known == hash
+            && *self.claimed(id).bytes == *category
+        {
+            self.append(id, ordinal);
+        } else {
+            self.category = Some((hash, self.enter(hash, Term::category(category), ordinal)));
+        }
+    }
+
+    /// As [`LiveWriter::enter`], for the name of an event's type, which has this number in the segment.
+    #[inline]
+    pub(crate) fn enter_type(&mut self, number: u32, name: &[u8], ordinal: u32) {
+        let number = number as usize;
+        if let Some(Some(id)) = self.types.get(number).copied() {
+            self.append(id, ordinal);
+            return;
+        }
+        let name = Term::event_type(name);
+        let id = self.enter(name.xxh3_64(), name, ordinal);
+        if self.types.len() <= number {
+            self.types.resize(number + 1, None);
+        }
+        self.types[number] = Some(id);
+    }
+
+    /// Enters the id of the event that was pushed last.
+    #[inline]
+    pub(crate) fn enter_id(&mut self, hash: TermHash, ordinal: u32) {
+        debug_assert_eq!(ordinal + 1, self.events, "the id of another event");
+        self.index.ids.push(hash, ordinal);
+    }
+
+    /// Says that it is full when it takes more than this. It has room for whatever its segment holds, as what
+    /// was read back has.
+    pub(crate) fn bound(&mut self, bytes_max: u64) {
+        self.bytes_max = bytes_max;
+    }
+
+    /// Whether the index takes as much memory as it may, so that its segment should take no more appends.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes() > self.bytes_max
+    }
+
+    /// How much memory the index takes: what is proportional to the events and their terms.
+    pub(crate) fn bytes(&self) -> u64 {
+        u64::from(self.index.terms.count()) * TERM_BYTES
+            + self.names_bytes
+            + self.index.tags.bytes()
+            + u64::from(self.words_used) * WORD_BYTES
+            + u64::from(self.events) * (WORD_BYTES + live_ids::BYTES_PER_EVENT)
     }
 
     /// Adds a posting to a term, new or not. `version` is the posting's own.
@@ -248,6 +458,7 @@ impl LiveWriter {
     /// # Panics
     ///
     /// Panics as [`LiveWriter::append`] does, and when the version does not follow the term's last one.
+    #[cfg(test)]
     pub(crate) fn insert(&mut self, hash: TermHash, term: Term<'_>, ordinal: u32, version: u64) {
         if let Some(id) = self.find(hash, term) {
             let next = self.head(id).next_version();

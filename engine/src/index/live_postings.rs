@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use super::SEGMENT_EVENTS_MAX;
 use super::live::Words;
 use super::live_terms::LiveEntry;
-use crate::sync::prefetch;
+use crate::sync::{prefetch, prefetch_all};
 
 /// Postings in a chunk of level zero.
 const CHUNK_POSTINGS: u32 = 4;
@@ -118,6 +118,17 @@ impl<'a> LivePostings<'a> {
         Self { words, entry, state, len: count(state) }
     }
 
+    /// Has the processor fetch what reading the postings begins with.
+    #[inline]
+    pub(crate) fn near(&self) {
+        prefetch_all(self.entry);
+        if self.len > 1
+            && let Some(word) = self.words.get(tail(self.state) + 1)
+        {
+            prefetch(word);
+        }
+    }
+
     /// The version of the term's first posting in this segment.
     pub(crate) fn first_version(&self) -> u64 {
         self.entry.first_version
@@ -181,6 +192,7 @@ impl<'a> LivePostings<'a> {
 
     /// The ordinals of postings `from`, `from - 1`, … to the start; the last one is where `from` is
     /// beyond the end.
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn backward(self, from: u32) -> std::iter::Rev<LiveRange<'a>> {
         self.range(0..from.saturating_add(1)).rev()
     }

@@ -24,6 +24,8 @@ use super::paged::Paged;
 use super::term::{Term, TermHash, TermKind};
 use crate::sync::{prefetch, prefetch_all};
 
+/// A name of at most so many bytes stands in its entry.
+pub(super) const INLINE_BYTES: usize = 24;
 /// Terms to a page.
 const TERMS_PER_PAGE: usize = 256;
 /// How many buckets there are at first: a page of them.
@@ -46,7 +48,7 @@ const END: Link = BUCKET;
 pub(super) struct LiveEntry {
     pub(super) hash: TermHash,
     /// Inline where it is short, as names are: it is compared at each look-up.
-    pub(super) bytes: SmallVec<[u8; 24]>,
+    pub(super) bytes: SmallVec<[u8; INLINE_BYTES]>,
     pub(super) first_version: u64,
     /// The tail chunk of the postings and their count, in one word so that a reader sees a pair that
     /// belongs together; see `live_postings`.
@@ -76,19 +78,36 @@ enum Place {
 }
 
 impl LiveTerms {
-    /// Room for `terms` terms, at most [`TERMS_MAX`]; allocates directories and one page.
-    pub(super) fn new(terms: u64) -> Self {
+    /// Room for `terms` terms, at most [`TERMS_MAX`], of which so many are expected; allocates directories, and
+    /// the buckets of those that are expected.
+    pub(super) fn new(terms: u64, expected: u64) -> Self {
         assert!(terms <= TERMS_MAX, "{terms} terms");
         let buckets = terms.next_power_of_two().max(u64::from(BUCKETS_AT_FIRST));
+        let at_first = expected.min(terms) * u64::from(BUCKETS_PER_TERM);
+        let at_first = at_first.next_power_of_two().clamp(BUCKETS_AT_FIRST.into(), buckets);
+        let mask = u32::try_from(at_first - 1).unwrap_or(u32::MAX);
         let table = Self {
             entries: Paged::new(terms),
             count: AtomicU32::new(0),
             buckets: Paged::new(buckets),
-            mask: AtomicU32::new(BUCKETS_AT_FIRST - 1),
+            mask: AtomicU32::new(mask),
             mask_max: u32::try_from(buckets - 1).unwrap_or(u32::MAX),
         };
-        table.buckets.slot(0).store(END, Ordering::Relaxed);
+        table.thread_all(mask);
         table
+    }
+
+    /// Threads all buckets up to a number that has only ones into the list, which is empty: so a term that is new
+    /// finds its place without a look at any other.
+    fn thread_all(&self, mask: u32) {
+        let bits = mask.count_ones();
+        // Their order is that of their numbers' bits read backwards.
+        let bucket = |place: u32| place.reverse_bits().checked_shr(u32::BITS - bits).unwrap_or(0);
+        for place in 0..mask {
+            let next = BUCKET | bucket(place + 1);
+            self.buckets.slot(bucket(place)).store(next, Ordering::Relaxed);
+        }
+        self.buckets.slot(bucket(mask)).store(END, Ordering::Relaxed);
     }
 
     /// How many terms there are.
@@ -294,7 +313,7 @@ mod tests {
 
     /// A table of numbers whose hashes are as given.
     fn table(hashes: &[u64]) -> LiveTerms {
-        let terms = LiveTerms::new(1 << 20);
+        let terms = LiveTerms::new(1 << 20, 0);
         for (number, hash) in (0..).zip(hashes) {
             let bytes = name(number);
             assert!(terms.find_threading(TermHash(*hash), Term::stream(&bytes)).is_none());
@@ -321,6 +340,24 @@ mod tests {
     }
 
     #[test]
+    fn whatever_number_of_terms_is_expected_all_are_found_and_in_order() {
+        let mut random = fastrand::Rng::with_seed(12);
+        let hashes: Vec<u64> = (0..5_000).map(|_| random.u64(..)).collect();
+        for expected in [0, 1, 511, 512, 513, 5_000, 1 << 20, u64::MAX >> 2] {
+            let terms = LiveTerms::new(1 << 20, expected);
+            for (number, hash) in (0..).zip(&hashes) {
+                let bytes = name(number);
+                assert!(terms.find_threading(TermHash(*hash), Term::stream(&bytes)).is_none());
+                terms.add(TermHash(*hash), Term::stream(&bytes), number, 0);
+            }
+            for (id, hash) in (0..).zip(&hashes) {
+                assert_eq!(number(&terms, *hash, id), Some(id));
+            }
+            assert_eq!(terms_in_order(&terms), 5_000);
+        }
+    }
+
+    #[test]
     fn terms_that_share_a_hash_or_its_lower_bits_are_told_apart() {
         let hashes = [0, u64::MAX, 0, 1 << 63, 1 << 62, 0, 5, 5 | 1 << 63, 1 << 31, 1 << 32, 5];
         let terms = table(&hashes);
@@ -337,6 +374,11 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(8);
         let hashes: Vec<u64> = (0..5_000).map(|_| random.u64(..) % 4_000).collect();
         let terms = table(&hashes);
+        assert_eq!(terms_in_order(&terms), 5_000);
+    }
+
+    /// How many terms there are in the list, which is in order.
+    fn terms_in_order(terms: &LiveTerms) -> u32 {
         let (mut seen, mut last) = (0, 0);
         let mut link = terms.follows(0);
         while link != END {
@@ -353,7 +395,7 @@ mod tests {
             assert!(order >= last);
             last = order;
         }
-        assert_eq!(seen, 5_000);
+        seen
     }
 
     #[test]
@@ -376,7 +418,7 @@ mod tests {
             let mut random = fastrand::Rng::with_seed(10);
             (0..30_000).map(|_| random.u64(..)).collect()
         };
-        let terms = LiveTerms::new(1 << 20);
+        let terms = LiveTerms::new(1 << 20, 0);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for (id, hash) in (0..).zip(&hashes) {

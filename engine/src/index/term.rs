@@ -10,6 +10,16 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 pub(crate) enum TermKind {
     /// The stream that an event belongs to; its postings carry stream versions.
     Stream = 1,
+    /// The category of its stream.
+    Category = 2,
+    /// The name of its type, whatever the schema's version.
+    Type = 3,
+    /// One of its tags.
+    Tag = 4,
+    /// The streams of a category: its events are the first ones of streams.
+    StreamsOf = 5,
+    /// Its id, of 16 bytes.
+    Id = 6,
 }
 
 impl TermKind {
@@ -22,6 +32,11 @@ impl TermKind {
     pub(crate) const fn from_code(code: u8) -> Option<Self> {
         match code {
             1 => Some(Self::Stream),
+            2 => Some(Self::Category),
+            3 => Some(Self::Type),
+            4 => Some(Self::Tag),
+            5 => Some(Self::StreamsOf),
+            6 => Some(Self::Id),
             _ => None,
         }
     }
@@ -44,6 +59,31 @@ impl<'a> Term<'a> {
         Self { kind: TermKind::Stream, bytes: name }
     }
 
+    /// The term of a category.
+    pub(crate) const fn category(name: &'a [u8]) -> Self {
+        Self { kind: TermKind::Category, bytes: name }
+    }
+
+    /// The term of an event type's name.
+    pub(crate) const fn event_type(name: &'a [u8]) -> Self {
+        Self { kind: TermKind::Type, bytes: name }
+    }
+
+    /// The term of a tag.
+    pub(crate) const fn tag(tag: &'a [u8]) -> Self {
+        Self { kind: TermKind::Tag, bytes: tag }
+    }
+
+    /// The term of the first events of a category's streams.
+    pub(crate) const fn streams_of(category: &'a [u8]) -> Self {
+        Self { kind: TermKind::StreamsOf, bytes: category }
+    }
+
+    /// The term of an event's id.
+    pub(crate) const fn id(id: &'a [u8; 16]) -> Self {
+        Self { kind: TermKind::Id, bytes: id }
+    }
+
     /// XXH3-64 of the bytes with the kind's number as the seed. Sealed files are sorted by it: another
     /// algorithm needs another format version.
     pub(crate) fn xxh3_64(&self) -> TermHash {
@@ -63,8 +103,30 @@ mod tests {
 
     #[test]
     fn every_kind_is_found_again_by_its_number() {
-        assert_eq!(TermKind::from_code(TermKind::Stream.code()), Some(TermKind::Stream));
+        use TermKind::{Category, Id, Stream, StreamsOf, Tag, Type};
+        for kind in [Stream, Category, Type, Tag, StreamsOf, Id] {
+            assert_eq!(TermKind::from_code(kind.code()), Some(kind));
+        }
         assert_eq!(TermKind::from_code(0), None);
-        assert_eq!(TermKind::from_code(2), None);
+        assert_eq!(TermKind::from_code(7), None);
+    }
+
+    #[test]
+    fn equal_bytes_of_different_kinds_are_different_terms() {
+        let bytes = [7; 16];
+        let terms = [
+            Term::stream(&bytes),
+            Term::category(&bytes),
+            Term::event_type(&bytes),
+            Term::tag(&bytes),
+            Term::streams_of(&bytes),
+            Term::id(&bytes),
+        ];
+        for (code, term) in (1..).zip(terms) {
+            assert_eq!(term.kind.code(), code);
+            for other in terms.iter().filter(|other| other.kind != term.kind) {
+                assert!(*other != term && other.xxh3_64() != term.xxh3_64());
+            }
+        }
     }
 }

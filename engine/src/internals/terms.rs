@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::index::{
-    EventType, LiveIndex, LiveWriter, SealedIndex, Stamp, Term, TermHash, TermKind,
+    LiveIndex, LiveRoom, LiveWriter, SealedPostings, Stamp, Term, TermHash, TermKind, TermRun,
+    seal_run,
 };
-use crate::index::{SealedPostings, seal};
 
 /// A stream's name with its hash, which appends compute outside of any lock.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ pub struct LiveTerms {
 impl LiveTerms {
     /// An empty one, for a segment of so many bytes.
     pub fn new(segment_bytes: u64) -> Self {
-        let (writer, index) = LiveIndex::new(segment_bytes);
+        let (writer, index) = LiveIndex::new(LiveRoom::for_all_of(segment_bytes));
         Self { writer, index }
     }
 
@@ -63,25 +63,25 @@ impl LiveTerms {
         self.index.events()
     }
 
-    /// The bytes of the sealed index; nothing where it could not be built.
+    /// The bytes of the sealed run; nothing where it could not be built.
     pub fn seal(&self) -> Option<Vec<u8>> {
-        let types = [EventType { schema_version: 1, fingerprint: 1, name: "Ordered" }];
-        seal(&self.index, &stamp(self.events()), &types).ok()
+        let ids = (0..self.events()).map(|ordinal| (u128::from(ordinal).to_be_bytes(), ordinal));
+        seal_run(&self.index, &stamp(self.events()), ids.collect()).ok()
     }
 }
 
-/// The index of a sealed segment.
+/// The run of a sealed segment.
 #[derive(Debug)]
-pub struct SealedTerms(SealedIndex<Vec<u8>>);
+pub struct SealedTerms(TermRun<Vec<u8>>);
 
 impl SealedTerms {
     /// Opens one of so many events.
     pub fn open(bytes: Vec<u8>, events: u32) -> Option<Self> {
-        SealedIndex::open(bytes, &stamp(events)).ok().map(Self)
+        TermRun::open(bytes, &stamp(events)).ok().map(Self)
     }
 
     fn postings(&self, stream: &Stream) -> Option<SealedPostings<'_>> {
-        self.0.lookup(stream.hash, TermKind::Stream).ok()?.next()?.ok()
+        self.0.find(stream.hash, TermKind::Stream).ok()?
     }
 
     /// How many events a stream has; nothing where it has none.
@@ -104,7 +104,8 @@ impl SealedTerms {
 fn stamp(events: u32) -> Stamp {
     Stamp {
         store_id: [1; 16],
-        segment: 1,
+        first_segment: 1,
+        last_segment: 1,
         salt: 1,
         first_position: 0,
         events: events.into(),

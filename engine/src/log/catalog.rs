@@ -1,15 +1,18 @@
-//! The catalog: where readers find the segments.
+//! The catalog: where readers find the segments, and the runs of their terms.
 //!
-//! An immutable list, replaced whole when a segment is added or takes its sealed form, so that readers
-//! take no lock and see one consistent list.
+//! An immutable list, replaced whole when a segment is added or takes its sealed form, or when runs are merged
+//! or given up, so that readers take no lock and see one consistent list.
 
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
+use super::rebuilding::Rebuilding;
+use super::run::{OpenRun, Run};
 use super::sealed::SealedSegment;
 use crate::commit::LiveSegment;
-use crate::index::LiveIndex;
+use crate::error::ReadError;
+use crate::index::{IndexDamage, LiveIndex};
 
 /// A segment as readers see it.
 #[derive(Debug, Clone)]
@@ -35,10 +38,31 @@ impl CatalogSegment {
     }
 }
 
+/// A part of the log that has terms of its own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Part<'a> {
+    /// Some neighbouring sealed segments.
+    Run(&'a Arc<Run>),
+    Live(&'a Arc<LiveSegment>),
+}
+
+impl Part<'_> {
+    /// The position of its first event, whether or not it has one.
+    pub(crate) fn first_position(&self) -> u64 {
+        match self {
+            Self::Run(run) => run.first_position(),
+            Self::Live(live) => live.first_position,
+        }
+    }
+}
+
 /// All segments, in their order.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Catalog {
+    /// The sealed ones come first.
     pub segments: Vec<CatalogSegment>,
+    /// Every sealed segment that has an event is in one of them.
+    pub runs: Vec<Arc<Run>>,
 }
 
 impl Catalog {
@@ -48,9 +72,24 @@ impl Catalog {
         self.segments.partition_point(|segment| segment.first_position() <= position).checked_sub(1)
     }
 
-    /// The index of the segment with this number, or of the first one behind it.
-    pub(crate) fn index_of(&self, number: u64) -> usize {
-        self.segments.partition_point(|segment| segment.number() < number)
+    /// The segments that are not sealed, in their order.
+    pub(crate) fn live(&self) -> impl DoubleEndedIterator<Item = &Arc<LiveSegment>> {
+        let sealed = |segment: &CatalogSegment| matches!(segment, CatalogSegment::Sealed(_));
+        self.segments[self.segments.partition_point(sealed)..].iter().filter_map(|segment| {
+            match segment {
+                CatalogSegment::Live(live) => Some(live),
+                CatalogSegment::Sealed(_) => None,
+            }
+        })
+    }
+
+    /// The part that holds a position, or the last one before it; none where all begin behind it.
+    pub(crate) fn part_at(&self, position: u64) -> Option<Part<'_>> {
+        let live = self.live().rev().find(|live| live.first_position <= position);
+        live.map(Part::Live).or_else(|| {
+            let behind = self.runs.partition_point(|run| run.first_position() <= position);
+            self.runs.get(behind.checked_sub(1)?).map(Part::Run)
+        })
     }
 }
 
@@ -60,15 +99,18 @@ pub(crate) struct Catalogs {
     all: ArcSwap<Catalog>,
     /// The index of the newest segment, where that is live: each append asks for it.
     newest: ArcSwapOption<LiveIndex>,
+    /// Whose bell is rung when there may be a run to write or to merge.
+    pub rebuilding: Arc<Rebuilding>,
 }
 
 impl Catalogs {
-    pub(crate) fn new(catalog: Catalog) -> Self {
+    pub(crate) fn new(catalog: Catalog, rebuilding: Arc<Rebuilding>) -> Self {
         let newest = match catalog.segments.last() {
             Some(CatalogSegment::Live(live)) => Some(Arc::clone(&live.index)),
             Some(CatalogSegment::Sealed(_)) | None => None,
         };
-        Self { all: ArcSwap::from_pointee(catalog), newest: ArcSwapOption::new(newest) }
+        let (all, newest) = (ArcSwap::from_pointee(catalog), ArcSwapOption::new(newest));
+        Self { all, newest, rebuilding }
     }
 
     pub(crate) fn load(&self) -> Arc<Catalog> {
@@ -83,23 +125,68 @@ impl Catalogs {
 
     /// Adds the segment that takes appends from now on, before anything in it is published.
     pub(crate) fn push(&self, live: &Arc<LiveSegment>) {
-        self.change(|segments| segments.push(CatalogSegment::Live(Arc::clone(live))));
+        self.change(|catalog| catalog.segments.push(CatalogSegment::Live(Arc::clone(live))));
         self.newest.store(Some(Arc::clone(&live.index)));
     }
 
-    /// Puts the sealed form in the place of the live one.
-    pub(crate) fn seal(&self, sealed: &Arc<SealedSegment>) {
-        self.change(|segments| {
-            let place = segments.iter_mut().find(|segment| segment.number() == sealed.number());
+    /// Puts the sealed form in the place of the live one, and its run behind the others, if it has one.
+    pub(crate) fn seal(&self, sealed: &Arc<SealedSegment>, run: Option<Run>) {
+        let run = run.map(Arc::new);
+        self.change(|catalog| {
+            let number = sealed.number();
+            let place = catalog.segments.iter_mut().find(|segment| segment.number() == number);
             *place.expect("a segment is in the catalog from its roll on") =
                 CatalogSegment::Sealed(Arc::clone(sealed));
+            catalog.runs.extend(run.clone());
         });
+        self.rebuilding.bell.ring();
     }
 
-    fn change(&self, change: impl Fn(&mut Vec<CatalogSegment>)) {
+    /// Puts one run into the place of those that it was merged from. False where one of them is not there any
+    /// more.
+    pub(super) fn merge(&self, from: &[Arc<Run>], into: &Arc<Run>) -> bool {
+        self.replace_runs(from, std::slice::from_ref(into))
+    }
+
+    /// A run, opened as `open` where it could be, turned out to be of no use as it is: it is built again, segment by
+    /// segment. Whoever looks into the catalog next finds what takes its place.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`], where it was built from the log: that contradicts itself.
+    pub(crate) fn distrust(
+        &self,
+        run: &Arc<Run>,
+        open: Option<&Arc<OpenRun>>,
+        damage: &IndexDamage,
+    ) -> Result<(), ReadError> {
+        if run.is_single() {
+            return run.distrust(open, damage);
+        }
+        let single: Vec<_> = run.split().map(Arc::new).collect();
+        if self.replace_runs(std::slice::from_ref(run), &single) {
+            tracing::warn!(name = run.name(), %damage, "a file of the index is built again");
+            self.rebuilding.give_up(run.name());
+        }
+        Ok(())
+    }
+
+    fn replace_runs(&self, from: &[Arc<Run>], into: &[Arc<Run>]) -> bool {
+        let mut replaced = false;
+        self.change(|catalog| {
+            let is_from = |(run, other): (&Arc<Run>, &Arc<Run>)| Arc::ptr_eq(run, other);
+            let at = catalog.runs.windows(from.len()).position(|w| w.iter().zip(from).all(is_from));
+            replaced = at.is_some();
+            if let Some(at) = at {
+                catalog.runs.splice(at..at + from.len(), into.iter().cloned());
+            }
+        });
+        replaced
+    }
+
+    fn change(&self, mut change: impl FnMut(&mut Catalog)) {
         self.all.rcu(|catalog| {
             let mut next = Catalog::clone(catalog);
-            change(&mut next.segments);
+            change(&mut next);
             next
         });
     }

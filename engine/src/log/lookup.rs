@@ -1,59 +1,71 @@
-//! Finding a stream in the segments.
+//! Finding a stream's head in the segments.
 
-use super::catalog::{Catalog, CatalogSegment};
-use super::sealed::{IndexOrRead, OpenSegment, SealedSegment};
+use super::catalog::{Catalog, Catalogs};
+use super::run::{OpenRun, Run};
+use super::sealed::IndexOrRead;
 use crate::error::ReadError;
-use crate::index::{SealedPostings, Term, TermHash, TermKind};
+use crate::index::{Term, TermHash, TermKind};
 use crate::limits::RECORD_ALIGN;
 
-impl SealedSegment {
-    /// The postings of a stream in this segment; `None` where it has no event here.
-    ///
-    /// # Errors
-    /// What is damaged: the index, or the frame that would tell whether it is this stream.
-    pub(crate) fn stream_postings<'a>(
+impl Run {
+    /// The version of a stream's last event in this run.
+    fn stream_head(
         &self,
-        open: &'a OpenSegment,
+        open: &OpenRun,
         hash: TermHash,
         stream: &str,
-    ) -> Result<Option<SealedPostings<'a>>, IndexOrRead> {
-        for candidate in open.index.lookup(hash, TermKind::Stream)? {
-            let candidate = candidate?;
-            let Some(first) = candidate.get(0)? else { continue };
-            let Some(units) = open.index.offset(first)? else { continue };
-            let offset = u64::from(units) * RECORD_ALIGN as u64;
-            let position = self.content.first_position + u64::from(first);
-            let frame = self.frame(&open.log, offset, position)?;
-            if frame.stream_bytes() == stream.as_bytes() {
-                return Ok(Some(candidate));
+    ) -> Result<Option<u64>, IndexOrRead> {
+        let Some(postings) = open.terms.find(hash, TermKind::Stream)? else { return Ok(None) };
+        // Events of another stream are in the list only where two names share a hash.
+        for ordinal in postings.backward(u32::MAX) {
+            let position = self.first_position() + u64::from(ordinal?);
+            let segment = self.segment_of(position);
+            let version = segment.with_table(|open| {
+                let ordinal = position - segment.content.first_position;
+                let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
+                let units = open.table.offset(ordinal)?.ok_or(segment.contradicts_itself())?;
+                let offset = u64::from(units) * RECORD_ALIGN as u64;
+                let frame = segment.frame(&open.log, offset, position)?;
+                let is_it = frame.stream_bytes() == stream.as_bytes();
+                Ok(is_it.then(|| frame.version()))
+            })?;
+            if version.is_some() {
+                return Ok(version);
             }
         }
         Ok(None)
     }
-
-    /// The version of a stream's last event in this segment.
-    fn stream_head(&self, hash: TermHash, stream: &str) -> Result<Option<u64>, ReadError> {
-        if self.content.events == 0 {
-            return Ok(None);
-        }
-        self.with_index(|open| {
-            let postings = self.stream_postings(open, hash, stream)?;
-            Ok(postings.map(|found| found.first_version() + u64::from(found.len()) - 1))
-        })
-    }
 }
 
-impl Catalog {
+impl Catalogs {
     /// The version of a stream's last event in the sealed segments; the live ones are left out.
     ///
     /// # Errors
     /// [`ReadError`].
     pub(crate) fn cold_head(&self, hash: TermHash, stream: &str) -> Result<Option<u64>, ReadError> {
-        for segment in self.segments.iter().rev() {
-            if let CatalogSegment::Sealed(sealed) = segment
-                && let Some(last) = sealed.stream_head(hash, stream)?
-            {
-                return Ok(Some(last));
+        self.cold_head_in(&self.load(), hash, stream)
+    }
+
+    fn cold_head_in(
+        &self,
+        catalog: &Catalog,
+        hash: TermHash,
+        stream: &str,
+    ) -> Result<Option<u64>, ReadError> {
+        for run in catalog.runs.iter().rev() {
+            let open = run.open().map_err(|error| (None, error));
+            let head = open.and_then(|open| {
+                run.stream_head(&open, hash, stream).map_err(|error| (Some(open), error))
+            });
+            match head {
+                Ok(None) => {}
+                Ok(last) => return Ok(last),
+                Err((_, IndexOrRead::Read(error))) => return Err(error),
+                Err((open, IndexOrRead::Index(damage))) => {
+                    self.distrust(run, open.as_ref(), &damage)?;
+                    // What took the run's place, or the run built again, has fewer files to distrust.
+                    return self.cold_head_in(&self.load(), hash, stream);
+                }
             }
         }
         Ok(None)
@@ -66,16 +78,15 @@ impl Catalog {
     pub(crate) fn head(&self, stream: &str, watermark: u64) -> Result<Option<u64>, ReadError> {
         let term = Term::stream(stream.as_bytes());
         let hash = term.xxh3_64();
-        for segment in self.segments.iter().rev() {
-            if let CatalogSegment::Live(live) = segment
-                && let Some(postings) = live.index.lookup(hash, term)
-            {
+        let catalog = self.load();
+        for live in catalog.live().rev() {
+            if let Some(postings) = live.index.lookup(hash, term) {
                 let visible = postings.visible(live.visible_events(watermark));
                 if visible > 0 {
                     return Ok(Some(postings.first_version() + u64::from(visible) - 1));
                 }
             }
         }
-        self.cold_head(hash, stream)
+        self.cold_head_in(&catalog, hash, stream)
     }
 }

@@ -1,18 +1,21 @@
 //! The maintainer: the background thread that makes segments before they are needed, and seals and
-//! indexes those that are full.
+//! indexes those that are full. (What is done with indexes afterwards is the indexer's, which has a thread
+//! of its own: nobody waits for it.)
 //!
 //! It is told what to do by a [`SegmentSource`], the sequencer's side. A job that fails stops that job
 //! only: the failure is logged and reported to whoever waits for its result, and tried again when it is
 //! next asked for.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::bell::{Bell, Called};
 use super::manifest::ManifestFile;
-use super::names;
 use super::pacing::Pace;
 use super::prepare::{Making, grow};
-use super::seal::{seal, write_index_file};
+use super::rebuilding::Rebuilding;
+use super::run::Run;
+use super::seal::seal;
 use super::sealed::SealedSegment;
 use super::warming::{self, Warming};
 use crate::append::Prepared;
@@ -32,8 +35,8 @@ pub(crate) trait SegmentSource: Send + Sync {
     fn prepared(&self, result: Result<Prepared, NotPrepared>);
     /// The oldest full segment, once all of it is durable.
     fn full(&self) -> Option<Arc<LiveSegment>>;
-    /// That segment was sealed.
-    fn sealed(&self, live: &LiveSegment, sealed: SealedSegment);
+    /// That segment was sealed, and its terms are in this run, where it has any.
+    fn sealed(&self, live: &LiveSegment, sealed: &Arc<SealedSegment>, run: Option<Run>);
     /// The maintainer panicked: there will be no further segment.
     fn abandoned(&self);
     /// That segment could not be sealed yet.
@@ -48,50 +51,6 @@ pub(crate) struct NotPrepared {
     pub small: Option<Prepared>,
 }
 
-/// Calls the maintainer.
-#[derive(Debug, Default)]
-struct Bell {
-    state: Mutex<Called>,
-    rung: Condvar,
-}
-
-/// What the maintainer was called for.
-#[derive(Debug, Clone, Copy, Default)]
-struct Called {
-    /// There may be something to do.
-    rung: bool,
-    /// It is to end.
-    stop: bool,
-}
-
-impl Bell {
-    fn call(&self, call: impl FnOnce(&mut Called)) {
-        call(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
-        self.rung.notify_one();
-    }
-
-    /// What it was called for since the last look.
-    fn take(&self) -> Called {
-        Self::answer(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// As [`Bell::take`], but waits for a call until then, or for as long as it takes.
-    fn wait(&self, until: Option<Instant>) -> Called {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let timeout =
-            until.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
-        let quiet = |called: &mut Called| !called.rung && !called.stop;
-        let waited = self.rung.wait_timeout_while(state, timeout, quiet);
-        Self::answer(&mut waited.unwrap_or_else(PoisonError::into_inner).0)
-    }
-
-    fn answer(called: &mut Called) -> Called {
-        let answered = *called;
-        called.rung = false;
-        answered
-    }
-}
-
 /// How long a failed sealing waits before it is tried again, unless the thread is called before.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -102,6 +61,8 @@ pub(crate) struct Maintainer {
     options: Options,
     manifest: Mutex<ManifestFile>,
     figures: Arc<Figures>,
+    /// For the runs that it makes.
+    rebuilding: Arc<Rebuilding>,
     bell: Bell,
 }
 
@@ -111,19 +72,20 @@ impl Maintainer {
         options: Options,
         manifest: ManifestFile,
         figures: Arc<Figures>,
+        rebuilding: Arc<Rebuilding>,
     ) -> Self {
         let manifest = Mutex::new(manifest);
-        Self { disk, options, manifest, figures, bell: Bell::default() }
+        Self { disk, options, manifest, figures, rebuilding, bell: Bell::default() }
     }
 
     /// There may be something to do.
     pub(crate) fn ring(&self) {
-        self.bell.call(|called| called.rung = true);
+        self.bell.ring();
     }
 
     /// The thread is to end once what can be sealed is sealed.
     pub(crate) fn stop(&self) {
-        self.bell.call(|called| called.stop = true);
+        self.bell.stop();
     }
 
     /// Does something with the manifest.
@@ -132,11 +94,8 @@ impl Maintainer {
     }
 
     /// The thread: works whenever it is woken, until it is stopped.
-    pub(crate) fn run<S: SegmentSource>(&self, source: &S, unindexed: &[Arc<SealedSegment>]) {
+    pub(crate) fn run<S: SegmentSource>(&self, source: &S) {
         let _guard = PanicGuard(source);
-        for segment in unindexed {
-            self.index(segment);
-        }
         let mut agenda = Agenda::default();
         let mut again = true;
         loop {
@@ -241,10 +200,12 @@ impl Maintainer {
     fn seal<S: SegmentSource>(&self, source: &S, agenda: &mut Agenda) -> bool {
         agenda.seal_again_at = None;
         let Some(live) = source.full() else { return false };
-        match self.with_manifest(|manifest| seal(&self.disk, manifest, &live)) {
+        match self.with_manifest(|manifest| seal(&self.disk, manifest, &live, &self.rebuilding)) {
             Ok(sealed) => {
-                agenda.begin_warming(&sealed);
-                source.sealed(&live, sealed);
+                let sealed = Arc::new(sealed);
+                let run = Run::new(&self.disk, [Arc::clone(&sealed)], true, &self.rebuilding);
+                agenda.begin_warming(&sealed, run.as_ref());
+                source.sealed(&live, &sealed, run);
                 true
             }
             Err(error) => {
@@ -253,17 +214,6 @@ impl Maintainer {
                 agenda.seal_again_at = Some(Instant::now() + RETRY_AFTER);
                 false
             }
-        }
-    }
-
-    /// Builds the index of a sealed segment that has none.
-    fn index(&self, segment: &SealedSegment) {
-        let written = segment.index_with(|bytes| {
-            let name = names::index(segment.number());
-            write_index_file(&self.disk, segment.number(), bytes, &name)
-        });
-        if let Err(error) = written {
-            tracing::warn!(segment = segment.number(), %error, "an index could not be rebuilt");
         }
     }
 }
@@ -289,10 +239,10 @@ impl Agenda {
     }
 
     /// Begins to bring a segment back into memory; the one before, if that is not done, comes too late.
-    fn begin_warming(&mut self, sealed: &SealedSegment) {
+    fn begin_warming(&mut self, sealed: &SealedSegment, run: Option<&Run>) {
         let bytes = usize::try_from(sealed.content.data_end).unwrap_or(usize::MAX);
         let rest = self.pace.warms(bytes.div_ceil(warming::STEP_BYTES));
-        self.warming = rest.and_then(|rest| Warming::begin(sealed, rest));
+        self.warming = rest.and_then(|rest| Warming::begin(sealed, run?, rest));
         self.warm_at = self.warming.is_some().then(Instant::now);
     }
 

@@ -12,15 +12,22 @@ pub(crate) fn segment(number: u64) -> String {
     format!("segment-{number:010}.log")
 }
 
-/// The index of a sealed segment.
-pub(crate) fn index(number: u64) -> String {
-    format!("segment-{number:010}.index")
+/// The table of a sealed segment.
+pub(crate) fn table(number: u64) -> String {
+    format!("segment-{number:010}.table")
 }
 
-/// What an index is written into before it is renamed.
-pub(crate) fn index_next(number: u64) -> String {
-    format!("segment-{number:010}.index.next")
+/// The run of the terms of the sealed segments from the first to the last of these numbers.
+pub(crate) fn run(first: u64, last: u64) -> String {
+    format!("terms-{first:010}-{last:010}.index")
 }
+
+/// What a file of the index is written into before it is renamed.
+pub(crate) fn next(name: &str) -> String {
+    format!("{name}{NEXT}")
+}
+
+const NEXT: &str = ".next";
 
 /// What recovery has kept of a torn tail.
 pub(crate) fn torn(number: u64, epoch: u64) -> String {
@@ -32,12 +39,25 @@ pub(crate) fn parse_segment(name: &str) -> Option<u64> {
     parse(name, ".log")
 }
 
-/// The number of the segment whose index has this name; none for other files.
-pub(crate) fn parse_index(name: &str) -> Option<u64> {
-    parse(name, ".index")
+/// The number of the segment whose table has this name; none for other files.
+pub(crate) fn parse_table(name: &str) -> Option<u64> {
+    parse(name, ".table")
 }
 
-/// Whether a file belongs to a segment: the segment itself, its index, or what was kept of it.
+/// The numbers of the first and the last segment of the run that has this name; none for other files.
+pub(crate) fn parse_run(name: &str) -> Option<(u64, u64)> {
+    let (first, last) = name.strip_prefix("terms-")?.strip_suffix(".index")?.split_once('-')?;
+    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+    (first <= last && name == run(first, last)).then_some((first, last))
+}
+
+/// Whether a file was left behind by an interrupted writing of a table or a run.
+pub(crate) fn is_unfinished_index(name: &str) -> bool {
+    name.strip_suffix(NEXT)
+        .is_some_and(|name| parse_table(name).is_some() || parse_run(name).is_some())
+}
+
+/// Whether a file belongs to a segment: the segment itself, its table, or what was kept of it.
 pub(crate) fn is_of_segment(name: &str) -> bool {
     name.starts_with("segment-")
 }
@@ -57,12 +77,20 @@ mod tests {
     fn names_come_back_as_numbers_and_others_do_not() {
         for number in [0, 1, 9_999_999_999, 10_000_000_000, u64::MAX] {
             assert_eq!(parse_segment(&segment(number)), Some(number));
-            assert_eq!(parse_index(&index(number)), Some(number));
-            assert_eq!(parse_segment(&index(number)), None);
-            assert_eq!(parse_index(&index_next(number)), None);
+            assert_eq!(parse_table(&table(number)), Some(number));
+            assert_eq!(parse_segment(&table(number)), None);
+            assert_eq!(parse_table(&next(&table(number))), None);
             assert_eq!(parse_segment(&torn(number, 3)), None);
+            assert_eq!(parse_run(&run(number, number)), Some((number, number)));
+            assert_eq!(parse_run(&run(0, number)), Some((0, number)));
+            assert!(is_unfinished_index(&next(&table(number))));
+            assert!(is_unfinished_index(&next(&run(7, u64::MAX))));
+            assert!(!is_unfinished_index(&table(number)));
         }
         assert_eq!(parse_segment("segment-1.log"), None);
         assert_eq!(parse_segment("segment-+000000001.log"), None);
+        assert_eq!(parse_run("terms-0000000002-0000000001.index"), None);
+        assert_eq!(parse_run("terms-1-2.index"), None);
+        assert!(!is_unfinished_index("manifest.next"));
     }
 }

@@ -1,4 +1,4 @@
-//! Sealing a full segment: footer, manifest, length, index.
+//! Sealing a full segment: footer, manifest, length, and the two files of its index.
 //!
 //! Each step is durable before the next begins, and each can be done again: a crash in between leaves a
 //! segment that is sealed once more, or whose index is built again, when the store is opened.
@@ -6,16 +6,16 @@
 use std::io;
 use std::sync::Arc;
 
-use super::indexing::stamp_of;
+use super::indexing::build_from_live;
 use super::manifest::ManifestFile;
 use super::names;
+use super::rebuilding::Rebuilding;
 use super::sealed::SealedSegment;
 use crate::commit::LiveSegment;
 use crate::disk::{AlignedBuf, Disk, unlink_if_there, write_all_at, write_all_durable_at};
 use crate::error::FileError;
 use crate::format::footer;
 use crate::format::manifest::SegmentState;
-use crate::index::{EventType, seal as seal_index};
 use crate::limits::BLOCK_BYTES;
 
 /// Seals a segment of which everything is durable, and gives the form in which it is read from now on.
@@ -26,6 +26,7 @@ pub(crate) fn seal(
     disk: &Arc<dyn Disk>,
     manifest: &mut ManifestFile,
     live: &LiveSegment,
+    rebuilding: &Arc<Rebuilding>,
 ) -> Result<SealedSegment, FileError> {
     let content = live.content();
     let name = names::segment(live.number());
@@ -53,38 +54,25 @@ pub(crate) fn seal(
     let cut = live.file.truncate(file_bytes).and_then(|()| live.file.sync());
     cut.map_err(FileError::at("cutting", &name))?;
 
-    let name = names::index(live.number());
-    write_index(disk, live, &name).map_err(FileError::at("writing", &name))?;
-    Ok(SealedSegment::new(Arc::clone(disk), live.key.clone(), content))
+    let sealed = SealedSegment::new(Arc::clone(disk), live.key.clone(), content, true, rebuilding);
+    let table = names::table(live.number());
+    let built = build_from_live(live).map_err(FileError::at("indexing", &name))?;
+    write_index_file(&**disk, &built.table, &table).map_err(FileError::at("writing", &table))?;
+    if content.events > 0 {
+        let run = names::run(live.number(), live.number());
+        write_index_file(&**disk, &built.run, &run).map_err(FileError::at("writing", &run))?;
+    }
+    disk.sync_dir().map_err(FileError::at("syncing", "the directory"))?;
+    Ok(sealed)
 }
 
-fn write_index(disk: &Arc<dyn Disk>, live: &LiveSegment, name: &str) -> io::Result<()> {
-    let types: Vec<EventType<'_>> = live
-        .types
-        .iter()
-        .map(|event_type| EventType {
-            schema_version: event_type.schema_version,
-            fingerprint: event_type.fingerprint,
-            name: &event_type.name,
-        })
-        .collect();
-    let bytes = seal_index(&live.index, &stamp_of(&live.key, &live.content()), &types)
-        .map_err(io::Error::other)?;
-    write_index_file(disk, live.number(), &bytes, name)
-}
-
-/// Puts an index file in place, whole.
+/// Puts a file of the index in place, whole. It is durable once the directory is synced.
 ///
 /// # Errors
 /// The operating system's.
-pub(crate) fn write_index_file(
-    disk: &Arc<dyn Disk>,
-    number: u64,
-    bytes: &[u8],
-    name: &str,
-) -> io::Result<()> {
-    let next = names::index_next(number);
-    unlink_if_there(&**disk, &next)?;
+pub(crate) fn write_index_file(disk: &dyn Disk, bytes: &[u8], name: &str) -> io::Result<()> {
+    let next = names::next(name);
+    unlink_if_there(disk, &next)?;
     let mut buffer = AlignedBuf::zeroed(bytes.len().next_multiple_of(BLOCK_BYTES))?;
     buffer[..bytes.len()].copy_from_slice(bytes);
     let file = disk.create(&next)?;
@@ -94,6 +82,5 @@ pub(crate) fn write_index_file(
         let _ = disk.unlink(&next);
         return Err(error);
     }
-    disk.rename(&next, name)?;
-    disk.sync_dir()
+    disk.rename(&next, name)
 }

@@ -1,16 +1,18 @@
-//! A sealed segment: an immutable file, mapped when it is first read, with its index.
+//! A sealed segment: an immutable file, mapped when it is first read, with the table of where its events are.
 //!
-//! Every frame's checksum is verified each time that it is read from the mapping. The index is a cache:
+//! Every frame's checksum is verified each time that it is read from the mapping. The table is a cache:
 //! where it is missing, foreign or damaged, it is built again from the log, in memory at first, and the
-//! read goes on.
+//! read goes on. What finds events by their terms is a [`Run`](super::Run).
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
 
-use super::indexing::{build_from_log, stamp_of};
+use super::indexing::{Built, build_from_log, stamp_of};
 use super::names;
+use super::rebuilding::{Held, Rebuilding};
 use crate::commit::TypeTable;
 use crate::disk::{Access, Disk, Mapping};
 use crate::error::{DamageReason, FileError, ReadError};
@@ -21,14 +23,17 @@ use crate::format::footer::SegmentContent;
 use crate::format::frame::Frame;
 use crate::format::scan::record_at;
 use crate::format::segment::SegmentHeader;
-use crate::index::{IndexDamage, SealedIndex};
+use crate::index::{IndexDamage, SegmentTable};
 
 /// What of a sealed segment is open for reading.
 #[derive(Debug)]
 pub(crate) struct OpenSegment {
     pub log: Mapping,
-    pub index: SealedIndex<Mapping>,
+    pub table: SegmentTable<Mapping>,
     pub types: Arc<TypeTable>,
+    /// Whether the table was built from the log, and is in no file.
+    is_built: bool,
+    _held: Option<Held>,
 }
 
 /// See the module.
@@ -38,14 +43,25 @@ pub(crate) struct SealedSegment {
     pub content: SegmentContent,
     disk: Arc<dyn Disk>,
     open: ArcSwapOption<OpenSegment>,
-    /// Held while the segment is opened or its index rebuilt, so that this happens once.
+    /// Held while the segment is opened or its table rebuilt, so that this happens once.
     opening: Mutex<()>,
+    /// Whether there is a file of its table that was not found to be damaged.
+    has_table: AtomicBool,
+    rebuilding: Arc<Rebuilding>,
 }
 
 impl SealedSegment {
-    pub(crate) fn new(disk: Arc<dyn Disk>, key: SegmentKey, content: SegmentContent) -> Self {
-        let open = ArcSwapOption::empty();
-        Self { key, content, disk, open, opening: Mutex::new(()) }
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        key: SegmentKey,
+        content: SegmentContent,
+        has_table: bool,
+        rebuilding: &Arc<Rebuilding>,
+    ) -> Self {
+        let (open, opening) = (ArcSwapOption::empty(), Mutex::new(()));
+        let has_table = AtomicBool::new(has_table);
+        let rebuilding = Arc::clone(rebuilding);
+        Self { key, content, disk, open, opening, has_table, rebuilding }
     }
 
     pub(crate) fn number(&self) -> u64 {
@@ -65,66 +81,83 @@ impl SealedSegment {
             return Ok(open);
         }
         let log = self.map_log()?;
-        let open = match self.open_index() {
-            Some((index, types)) => OpenSegment { log, index, types },
-            None => self.rebuild(log)?,
-        };
-        let open = Arc::new(open);
-        self.open.store(Some(Arc::clone(&open)));
-        Ok(open)
+        match self.open_table(&log)? {
+            Some(open) => Ok(open),
+            None => self.rebuild(log),
+        }
     }
 
-    /// Builds the index that has no file yet and writes it with `write`. Readers who come in the meantime
-    /// wait for it instead of building it too; those after have it from the file.
+    pub(crate) fn has_table(&self) -> bool {
+        self.has_table.load(Ordering::Acquire)
+    }
+
+    /// Writes the table that has no file with `write`, and builds it where nobody has yet. Readers who come in
+    /// the meantime wait for it instead of building it too; those after have it from the file.
     ///
     /// # Errors
     /// [`ReadError`], or what `write` reports.
-    pub(super) fn index_with(
+    pub(super) fn write_table_with(
         &self,
         write: impl FnOnce(&[u8]) -> io::Result<()>,
     ) -> Result<(), ReadError> {
         let open = {
             let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(open) = self.open.load_full() {
-                open
-            } else {
-                let open = Arc::new(self.rebuild(self.map_log()?)?);
-                self.open.store(Some(Arc::clone(&open)));
-                open
+            match self.open.load_full() {
+                Some(open) if open.is_built => open,
+                Some(open) => self.rebuild(open.log.clone())?,
+                None => self.rebuild(self.map_log()?)?,
             }
         };
-        let name = names::index(self.number());
-        write(open.index.file()).map_err(FileError::at("writing", &name))?;
+        let name = names::table(self.number());
+        write(open.table.file()).map_err(FileError::at("writing", &name))?;
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        self.has_table.store(true, Ordering::Release);
         self.open.store(None);
         Ok(())
     }
 
-    /// Does something with the open segment; where the index turns out to be damaged, it is rebuilt and
-    /// the thing is done again.
+    /// Does something with the open segment; where the table turns out to be damaged, it is rebuilt and the
+    /// thing is done again.
     ///
     /// # Errors
     /// [`ReadError`].
-    pub(crate) fn with_index<T>(
+    pub(crate) fn with_table<T>(
         &self,
-        mut act: impl FnMut(&OpenSegment) -> Result<T, IndexOrRead>,
+        mut act: impl FnMut(&Arc<OpenSegment>) -> Result<T, IndexOrRead>,
     ) -> Result<T, ReadError> {
-        let open = self.open()?;
-        match act(&open) {
-            Ok(done) => return Ok(done),
-            Err(IndexOrRead::Read(error)) => return Err(error),
-            Err(IndexOrRead::Index(damage)) => {
-                tracing::warn!(segment = self.number(), %damage, "rebuilding a damaged index");
+        let mut open = self.open()?;
+        loop {
+            match act(&open) {
+                Ok(done) => return Ok(done),
+                Err(IndexOrRead::Read(error)) => return Err(error),
+                // A table that was built from the log is not damaged: the log contradicts itself.
+                Err(IndexOrRead::Index(_)) if open.is_built => {
+                    return Err(self.contradicts_itself());
+                }
+                Err(IndexOrRead::Index(damage)) => {
+                    let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+                    open = match self.open.load_full() {
+                        // Somebody else has put something else in its place.
+                        Some(now) if !Arc::ptr_eq(&now, &open) => now,
+                        _ => {
+                            self.give_up_table(&damage);
+                            self.open.store(None);
+                            self.rebuild(open.log.clone())?
+                        }
+                    };
+                }
             }
         }
-        let rebuilt = Arc::new(self.rebuild(open.log.clone())?);
-        self.open.store(Some(Arc::clone(&rebuilt)));
-        act(&rebuilt).map_err(|error| match error {
-            IndexOrRead::Read(error) => error,
-            // An index that was built a moment ago in memory is not damaged: the log contradicts itself.
-            IndexOrRead::Index(_) => {
-                self.damaged(self.content.data_end, None, DamageReason::Content)
-            }
-        })
+    }
+
+    /// Builds its index from the log.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub(super) fn build_index(&self) -> Result<Built, ReadError> {
+        let known = self.open.load_full().map(|open| open.log.clone());
+        let log = known.map_or_else(|| self.map_log(), Ok)?;
+        self.build_from(&log)
     }
 
     /// The frame at `offset`, which should have this position, checked.
@@ -195,34 +228,59 @@ impl SealedSegment {
         Ok(log)
     }
 
-    fn open_index(&self) -> Option<(SealedIndex<Mapping>, Arc<TypeTable>)> {
-        let name = names::index(self.number());
-        let map = match self.disk.open(&name, Access::Read).and_then(|file| file.map()) {
-            Ok(map) => map,
-            // Not written yet when the process was killed: it is being built in the background.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => {
-                tracing::warn!(segment = self.number(), %error, "an index cannot be read");
-                return None;
-            }
+    /// Opens the file of the table; none where there is none that is sound. One that the system does not open, for
+    /// another reason than that it is not there, may be good.
+    fn open_table(&self, log: &Mapping) -> Result<Option<Arc<OpenSegment>>, ReadError> {
+        if !self.has_table() {
+            return Ok(None);
+        }
+        let name = names::table(self.number());
+        let table = match self.disk.open(&name, Access::Read).and_then(|file| file.map()) {
+            Ok(map) => SegmentTable::open(map, &stamp_of(&self.key, &self.content)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(IndexDamage::Missing),
+            Err(error) => return Err(FileError::new("mapping", &name, error).into()),
         };
-        let opened = SealedIndex::open(map, &stamp_of(&self.key, &self.content))
-            .and_then(|index| types_of(&index).map(|types| (index, types)));
-        opened
-            .inspect_err(|damage| {
-                tracing::warn!(segment = self.number(), %damage, "an index is rebuilt");
-            })
-            .ok()
+        match table.and_then(|table| types_of(&table).map(|types| (table, types))) {
+            Ok((table, types)) => {
+                let log = log.clone();
+                let open = OpenSegment { log, table, types, is_built: false, _held: None };
+                let open = Arc::new(open);
+                self.open.store(Some(Arc::clone(&open)));
+                Ok(Some(open))
+            }
+            Err(damage) => {
+                self.give_up_table(&damage);
+                Ok(None)
+            }
+        }
     }
 
-    fn rebuild(&self, log: Mapping) -> Result<OpenSegment, ReadError> {
-        let bytes = build_from_log(&self.key, &self.content, &log)
-            .map_err(|(offset, reason)| self.damaged(offset, None, reason))?;
+    fn give_up_table(&self, damage: &IndexDamage) {
+        if self.has_table.swap(false, Ordering::AcqRel) {
+            tracing::warn!(segment = self.number(), %damage, "a table is built again");
+            self.rebuilding.bell.ring();
+        }
+    }
+
+    /// Builds the table. It is kept where there is room for it.
+    fn rebuild(&self, log: Mapping) -> Result<Arc<OpenSegment>, ReadError> {
+        let bytes = self.rebuilding.build(|| self.build_from(&log))?.table;
+        let held = self.rebuilding.take(bytes.len());
+        let keeps = held.is_some();
         let stamp = stamp_of(&self.key, &self.content);
-        let contradiction = |_| self.damaged(self.content.data_end, None, DamageReason::Content);
-        let index = SealedIndex::open(Mapping::of_bytes(bytes), &stamp).map_err(contradiction)?;
-        let types = types_of(&index).map_err(contradiction)?;
-        Ok(OpenSegment { log, index, types })
+        let contradiction = |_| self.contradicts_itself();
+        let table = SegmentTable::open(Mapping::of_bytes(bytes), &stamp).map_err(contradiction)?;
+        let types = types_of(&table).map_err(contradiction)?;
+        let open = Arc::new(OpenSegment { log, table, types, is_built: true, _held: held });
+        if keeps {
+            self.open.store(Some(Arc::clone(&open)));
+        }
+        Ok(open)
+    }
+
+    fn build_from(&self, log: &[u8]) -> Result<Built, ReadError> {
+        build_from_log(&self.key, &self.content, log)
+            .map_err(|(offset, reason)| self.damaged(offset, None, reason))
     }
 }
 
@@ -245,8 +303,8 @@ impl From<ReadError> for IndexOrRead {
     }
 }
 
-fn types_of(index: &SealedIndex<Mapping>) -> Result<Arc<TypeTable>, IndexDamage> {
-    let types = index.types().map(|event_type| {
+fn types_of(table: &SegmentTable<Mapping>) -> Result<Arc<TypeTable>, IndexDamage> {
+    let types = table.types().map(|event_type| {
         event_type.map(|event_type| EventType {
             name: event_type.name.into(),
             schema_version: event_type.schema_version,

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::run::Run;
 use super::sealed::SealedSegment;
 use crate::disk::Mapping;
 
@@ -24,11 +25,12 @@ pub(super) struct Warming {
 }
 
 impl Warming {
-    /// Begins with a segment, if it can be opened; each step `rest` after the one before.
-    pub(super) fn begin(sealed: &SealedSegment, rest: Duration) -> Option<Self> {
-        // Where it cannot be opened, whoever reads it is told why.
-        let open = sealed.open().ok()?;
-        let (index, log) = (open.index.file().clone(), open.log.clone());
+    /// Begins with a segment and the run of its terms, if they can be opened; each step `rest` after the one
+    /// before.
+    pub(super) fn begin(sealed: &SealedSegment, run: &Run, rest: Duration) -> Option<Self> {
+        // Where they cannot be opened, whoever reads them is told why.
+        let index = run.open().ok()?.terms.file().clone();
+        let log = sealed.open().ok()?.log.clone();
         Some(Self { index, log, fetched: 0, rest })
     }
 

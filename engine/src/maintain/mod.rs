@@ -2,6 +2,7 @@
 //!
 //! Reads through the catalog (`log`) and the disk; changes nothing. Called by `store`.
 
+mod index;
 mod stats;
 mod verify;
 

@@ -26,6 +26,10 @@ pub struct Stats {
     pub log_bytes: u64,
     /// Bytes of index files.
     pub index_bytes: u64,
+    /// Events of sealed segments, which the index files are of.
+    pub indexed_events: u64,
+    /// Runs of the index that a term is looked for in, besides what is not sealed yet.
+    pub runs: u64,
 }
 
 impl Stats {
@@ -49,7 +53,6 @@ impl Stats {
                     let open = sealed.open()?;
                     stats.segments += 1;
                     stats.log_bytes += sealed.content.file_bytes();
-                    stats.streams += open.index.streams_created();
                     types.extend(open.types.iter().map(|event_type| event_type.name.clone()));
                 }
                 CatalogSegment::Live(live) => {
@@ -66,9 +69,16 @@ impl Stats {
                 }
             }
         }
+        for run in &catalog.runs {
+            stats.streams += reads.streams_created(run)?;
+            stats.runs += 1;
+            stats.indexed_events += run.next_position() - run.first_position();
+        }
         stats.types = types.len() as u64;
         let listing = reads.disk.list().map_err(FileError::at("listing", "the directory"))?;
-        let indexes = listing.iter().filter(|entry| names::parse_index(&entry.name).is_some());
+        let indexes = listing.iter().filter(|entry| {
+            names::parse_table(&entry.name).is_some() || names::parse_run(&entry.name).is_some()
+        });
         stats.index_bytes = indexes.map(|entry| entry.bytes).sum();
         Ok(stats)
     }

@@ -1,9 +1,10 @@
-//! Verification: everything is read from the disk, past the page cache, and compared with what it should
-//! be. Needs memory for one segment at a time.
+//! Verification: everything is read from the disk, past the page cache but for the runs of the index, and compared with
+//! what it should be. Needs memory for one segment at a time.
 
 use std::fmt;
 use std::io;
 
+use super::index::{Comparing, Outcome, check_table};
 use crate::disk::{Access, AlignedBuf, Disk, read_full_at};
 use crate::error::{DamageReason, FileError, ReadError};
 use crate::format::FormatError;
@@ -14,9 +15,8 @@ use crate::format::constants::BATCH_HEADER_BYTES;
 use crate::format::footer::{self, SegmentContent};
 use crate::format::scan::{Record, records};
 use crate::format::segment::SegmentHeader;
-use crate::index::SealedIndex;
 use crate::limits::{BLOCK_BYTES, SEGMENT_HEAD_BYTES};
-use crate::log::{CatalogSegment, build_from_log, names, stamp_of};
+use crate::log::{CatalogSegment, build_from_log, names};
 use crate::read::Reads;
 
 /// Something that is not as it should be.
@@ -30,6 +30,12 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// Something about a part of the log from one position to another.
+    pub(super) fn new(file: String, offset: u64, positions: (u64, u64), what: String) -> Self {
+        let (first_position, last_position) = positions;
+        Self { file, offset, first_position, last_position, what }
+    }
+
     /// The file.
     pub fn file(&self) -> &str {
         &self.file
@@ -72,8 +78,8 @@ pub struct Verification {
     pub events: u64,
     /// Bytes that were read.
     pub bytes: u64,
-    /// Sealed segments whose index file is not there: never written before a crash, or deleted. That costs
-    /// time when they are read, and is no damage.
+    /// Files of the index that are not there: never written before a crash, or deleted. That costs time when what
+    /// they are of is read, and is no damage.
     pub indexes_missing: u64,
     /// What is not as it should be; empty for a sound store.
     pub findings: Vec<Finding>,
@@ -96,11 +102,14 @@ impl Verification {
             .segments
             .iter()
             .map(|segment| match segment {
-                CatalogSegment::Sealed(sealed) => (&sealed.key, sealed.content, true),
-                CatalogSegment::Live(live) => (&live.key, live.content(), false),
+                CatalogSegment::Sealed(sealed) => (&sealed.key, sealed.content, Some(sealed)),
+                CatalogSegment::Live(live) => (&live.key, live.content(), None),
             })
             .collect();
         let total = segments.iter().map(|(_, content, _)| content.data_end).sum();
+        let mut runs = catalog.runs.iter().peekable();
+        let mut comparing: Option<Comparing<'_>> = None;
+        let mut index = Outcome::default();
         let mut found = Self::default();
         let mut chain = Chain::origin(reads.store);
         let mut next_position = 1;
@@ -110,17 +119,39 @@ impl Verification {
             }
             let log = read_file(&*reads.disk, &names::segment(key.identity.segment))?;
             found.bytes += log.len() as u64;
-            match check_segment(key, &content, chain, &log, sealed) {
+            let mut ids = Vec::new();
+            match check_segment(key, &content, chain, &log, sealed.is_some(), &mut ids) {
                 Ok(()) => found.events += content.events,
                 Err((offset, reason)) => found.add(key, &content, offset, reason),
             }
-            if sealed && content.events > 0 {
-                found.check_index(&*reads.disk, key, &content, &log)?;
+            if let Some(segment) = sealed.filter(|_| content.events > 0) {
+                let next = runs.next_if(|run| run.first_position() <= content.first_position);
+                if let Some(run) = next {
+                    if let Some(ended) = comparing.take() {
+                        ended.end(&mut index);
+                    }
+                    comparing = Comparing::begin(reads, run, &mut index)?;
+                }
+                // Where the log is damaged, which was found before, there is nothing to compare with.
+                if let Ok(right) = build_from_log(key, &content, &log) {
+                    check_table(&*reads.disk, segment, &right.table, &mut index)?;
+                    if let Some(comparing) = &mut comparing {
+                        comparing.segment(segment, &right, &ids);
+                    }
+                } else {
+                    comparing = None;
+                }
             }
             chain = content.chain;
             next_position = content.next_position();
             progress(found.bytes.min(total), total);
         }
+        if let Some(ended) = comparing {
+            ended.end(&mut index);
+        }
+        found.bytes += index.bytes;
+        found.indexes_missing = index.missing;
+        found.findings.append(&mut index.findings);
         Ok(found)
     }
 
@@ -131,68 +162,20 @@ impl Verification {
         offset: u64,
         reason: DamageReason,
     ) {
-        self.findings.push(Finding {
-            file: names::segment(key.identity.segment),
-            offset,
-            first_position: content.first_position,
-            last_position: content.next_position().saturating_sub(1),
-            what: reason.to_string(),
-        });
-    }
-
-    /// Compares an index file with the one that the log gives: equal to the byte, so that what is in one
-    /// is in the other.
-    fn check_index(
-        &mut self,
-        disk: &dyn Disk,
-        key: &SegmentKey,
-        content: &SegmentContent,
-        log: &[u8],
-    ) -> Result<(), ReadError> {
-        let Ok(right) = build_from_log(key, content, log) else {
-            // The log is damaged, which was found before.
-            return Ok(());
-        };
-        let name = names::index(key.identity.segment);
-        let wrong = match read_file(disk, &name) {
-            Ok(bytes) => {
-                self.bytes += bytes.len() as u64;
-                let differs = bytes.iter().zip(&right).position(|(one, other)| one != other);
-                let checked = SealedIndex::open(bytes.as_slice(), &stamp_of(key, content))
-                    .and_then(|index| index.verify_all());
-                match (checked, differs) {
-                    (Ok(()), None) if bytes.len() == right.len() => None,
-                    (Ok(()), at) => {
-                        let at = at.unwrap_or_else(|| bytes.len().min(right.len()));
-                        Some((at as u64, "it is not the index of what the log holds".to_owned()))
-                    }
-                    (Err(damage), at) => Some((at.unwrap_or(0) as u64, damage.to_string())),
-                }
-            }
-            Err(error) if error.cause.kind() == io::ErrorKind::NotFound => {
-                self.indexes_missing += 1;
-                None
-            }
-            Err(error) => return Err(error.into()),
-        };
-        self.findings.extend(wrong.map(|(offset, what)| Finding {
-            file: name,
-            offset,
-            first_position: content.first_position,
-            last_position: content.next_position().saturating_sub(1),
-            what: format!("{what}; the index is a cache, and is rebuilt from the log"),
-        }));
-        Ok(())
+        let positions = (content.first_position, content.next_position().saturating_sub(1));
+        let file = names::segment(key.identity.segment);
+        self.findings.push(Finding::new(file, offset, positions, reason.to_string()));
     }
 }
 
-/// Checks a segment: header, batches, chain, records, gaps, footer.
+/// Checks a segment: header, batches, chain, records, gaps, footer. Collects the ids of its events.
 fn check_segment(
     key: &SegmentKey,
     content: &SegmentContent,
     mut chain: Chain,
     log: &[u8],
     sealed: bool,
+    ids: &mut Vec<[u8; 16]>,
 ) -> Result<(), (u64, DamageReason)> {
     match SegmentHeader::parse(log) {
         Ok(header) if header.identity == key.identity => {}
@@ -222,6 +205,7 @@ fn check_segment(
                     return Err((at, DamageReason::Misplaced { found: frame.position() }));
                 }
                 position += 1;
+                ids.push(frame.id());
             }
         }
         chain = header.chain;
@@ -254,7 +238,7 @@ fn range(log: &[u8], from: u64, to: u64) -> &[u8] {
     log.get(index(from)..index(to)).unwrap_or_default()
 }
 
-fn read_file(disk: &dyn Disk, name: &str) -> Result<Vec<u8>, FileError> {
+pub(super) fn read_file(disk: &dyn Disk, name: &str) -> Result<Vec<u8>, FileError> {
     let read = || {
         let file = disk.open(name, Access::Read)?;
         let length = usize::try_from(file.len()?).map_err(io::Error::other)?;

@@ -117,7 +117,7 @@ impl ReaderAll {
                 }
                 Ok(())
             }
-            CatalogSegment::Sealed(sealed) => sealed.with_index(|open| {
+            CatalogSegment::Sealed(sealed) => sealed.with_table(|open| {
                 let last = upto.min(sealed.content.next_position().saturating_sub(1));
                 if !self.wants(batch, first..=last) {
                     return Ok(());
@@ -128,11 +128,11 @@ impl ReaderAll {
                 if self.backward {
                     let start = (next + 1).saturating_sub(wanted);
                     let start = start.max(ordinal(self.read.from.max(first), first));
-                    let offsets = open.index.offsets(start..next + 1)?;
+                    let offsets = open.table.offsets(start..next + 1)?;
                     self.fill_sealed(batch, sealed, open, offsets.rev())
                 } else {
                     let end = (ordinal(last, first) + 1).min(next.saturating_add(wanted));
-                    let offsets = open.index.offsets(next..end)?;
+                    let offsets = open.table.offsets(next..end)?;
                     self.fill_sealed(batch, sealed, open, offsets)
                 }
             }),

@@ -6,20 +6,27 @@
 mod all;
 mod batch;
 mod event;
+mod find;
+mod locate;
+mod query;
 mod sources;
 mod stream;
+mod streams;
 
 use std::sync::Arc;
 
 pub use all::{ReadAll, ReaderAll};
 pub use batch::{Batch, BatchIter};
 pub use event::{EventRef, EventView};
+pub use query::{ReadQuery, ReaderQuery};
 pub use stream::{ReadStream, ReaderStream};
+pub use streams::ReaderStreams;
 
 use crate::commit::Watermark;
 use crate::disk::Disk;
+use crate::error::ReadError;
 use crate::format::checksum::StoreId;
-use crate::log::Catalogs;
+use crate::log::{Catalogs, IndexOrRead, OpenRun, Run};
 
 /// The reading side of an open store.
 #[derive(Debug)]
@@ -28,4 +35,50 @@ pub(crate) struct Reads {
     pub store: StoreId,
     pub catalogs: Arc<Catalogs>,
     pub watermark: Arc<Watermark>,
+}
+
+/// Why a reader stopped before it had what it wanted.
+#[derive(Debug)]
+enum Stopped {
+    /// A file of the index is of no use, which the catalog was told: there is something else in its place now.
+    Distrusted,
+    Read(ReadError),
+}
+
+impl From<ReadError> for Stopped {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl Reads {
+    /// How many streams began in the segments of a run.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub(crate) fn streams_created(&self, run: &Arc<Run>) -> Result<u64, ReadError> {
+        match self.opened(run) {
+            Ok(open) => return Ok(open.terms.streams_created()),
+            Err(Stopped::Read(error)) => return Err(error),
+            Err(Stopped::Distrusted) => {}
+        }
+        // Of single segments now, each of which says it.
+        run.split().map(|run| self.streams_created(&Arc::new(run))).sum()
+    }
+
+    /// Opens a run; damage of its file is told to the catalog.
+    fn opened(&self, run: &Arc<Run>) -> Result<Arc<OpenRun>, Stopped> {
+        run.open().map_err(|error| self.failed(run, None, error))
+    }
+
+    /// Ends a look into an open run that failed: damage of its file is told to the catalog.
+    fn failed(&self, run: &Arc<Run>, open: Option<&Arc<OpenRun>>, error: IndexOrRead) -> Stopped {
+        match error {
+            IndexOrRead::Read(error) => Stopped::Read(error),
+            IndexOrRead::Index(damage) => {
+                let told = self.catalogs.distrust(run, open, &damage);
+                told.map_or_else(Stopped::Read, |()| Stopped::Distrusted)
+            }
+        }
+    }
 }

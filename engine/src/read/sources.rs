@@ -53,6 +53,20 @@ impl Batch {
         ordinal: u32,
         position: u64,
     ) -> Result<(), ReadError> {
+        self.push_live_if(live, ordinal, position, |_| true).map(drop)
+    }
+
+    /// As [`Batch::push_live`], if the event is wanted; says whether it was.
+    ///
+    /// # Errors
+    /// As [`Batch::push_live`].
+    pub(super) fn push_live_if(
+        &mut self,
+        live: &LiveSegment,
+        ordinal: u32,
+        position: u64,
+        wanted: impl FnOnce(&Frame<'_>) -> bool,
+    ) -> Result<bool, ReadError> {
         let offset = live.offset(ordinal).unwrap_or_default();
         let damaged = |error| ReadError::Damaged {
             segment: live.number(),
@@ -64,8 +78,11 @@ impl Batch {
         let chunk = live.chunk_at(offset).ok_or_else(|| damaged(FormatError::Short))?;
         let known = chunk.published(offset..chunk.published_end()).unwrap_or_default();
         let frame = record_at(known, 0).and_then(Frame::parse).map_err(damaged)?;
+        if !wanted(&frame) {
+            return Ok(false);
+        }
         let source = self.source(MemoryRef::Chunk(chunk), &live.types);
         self.push(source, offset, &frame);
-        Ok(())
+        Ok(true)
     }
 }

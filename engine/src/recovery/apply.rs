@@ -3,13 +3,14 @@
 //! Every step can be interrupted and done again. Nothing is written behind a cut before the manifest
 //! says where the cut is; what was cut off is copied aside before that.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
 use super::cases::Case;
 use super::inspect::{Found, Judgement, inspect};
 use super::report::TornTail;
-use super::structure::{Leftover, refusal};
+use super::structure::{IndexFiles, Leftover, refusal};
 use super::tail::{LogEnd, TailSegment};
 use crate::append::{Prepared, Resume};
 use crate::commit::{CommitStart, LiveSegment, LiveStart};
@@ -19,9 +20,12 @@ use crate::event::Timestamp;
 use crate::format::checksum::StoreId;
 use crate::format::manifest::{Manifest, SegmentState};
 use crate::format::{align_down, align_up};
-use crate::index::LiveWriter;
-use crate::limits::{BLOCK, BLOCK_BYTES, SEGMENT_HEAD_BYTES};
-use crate::log::{Catalog, CatalogSegment, ManifestFile, SealedSegment, names, prepare};
+use crate::index::{IndexDamage, LiveRoom, LiveWriter};
+use crate::limits::{BLOCK, BLOCK_BYTES, INDEX_SHARE_LIVE, SEGMENT_HEAD_BYTES};
+use crate::log::{
+    Catalog, CatalogSegment, IndexOrRead, ManifestFile, Rebuilding, Run, SealedSegment, names,
+    prepare,
+};
 use crate::options::Options;
 
 /// A store that is ready to be written to.
@@ -34,8 +38,6 @@ pub(crate) struct Recovered {
     pub watermark: u64,
     pub case: Case,
     pub torn: Vec<TornTail>,
-    /// Sealed segments without an index file.
-    pub unindexed: Vec<Arc<SealedSegment>>,
 }
 
 /// Opens what is on the disk for writing: inspects it, creates the store where there is none, and makes
@@ -43,7 +45,11 @@ pub(crate) struct Recovered {
 ///
 /// # Errors
 /// [`OpenError`].
-pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Recovered, OpenError> {
+pub(crate) fn recover(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    rebuilding: &Arc<Rebuilding>,
+) -> Result<Recovered, OpenError> {
     let judgement = options.given_up_from().map_or(Judgement::Strict, Judgement::GiveUpFrom);
     let (found, case) = if let Some(found) = inspect(&**disk, Access::Write, judgement)? {
         let case = found.case;
@@ -53,7 +59,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Recover
         let found = inspect(&**disk, Access::Write, Judgement::Strict)?;
         (found.ok_or_else(vanished)?, Case::Fresh)
     };
-    let mut recovered = Plan::new(disk, options, found).apply()?;
+    let mut recovered = Plan::new(disk, options, rebuilding, found).apply()?;
     recovered.case = case;
     Ok(recovered)
 }
@@ -89,6 +95,8 @@ struct Plan<'a> {
     kept: usize,
     /// Whether the last kept segment goes on to be written.
     continues: bool,
+    /// For indexes that are built again.
+    rebuilding: &'a Arc<Rebuilding>,
 }
 
 /// Where writing goes on.
@@ -105,7 +113,7 @@ struct Begin {
 
 impl Begin {
     /// Behind what a segment holds.
-    fn inside(mut segment: TailSegment) -> Result<Self, OpenError> {
+    fn inside(mut segment: TailSegment, index_bytes_max: u64) -> Result<Self, OpenError> {
         let mut tail_block = memory_for_block()?;
         let next_offset = segment.next_offset;
         let start = align_down(next_offset, BLOCK);
@@ -114,14 +122,21 @@ impl Begin {
         let bytes = segment.reader.bytes(start, length).map_err(FileError::at("reading", &name))?;
         tail_block[..length].copy_from_slice(bytes);
         let witness_counter = segment.witness.map_or(0, |witness| witness.counter);
-        let (live, writer) = segment.take_live().expect("it was read when the store was inspected");
+        let (live, mut writer) =
+            segment.take_live().expect("it was read when the store was inspected");
+        writer.bound(index_bytes_max);
         let zeroed_end = live.file_bytes;
         Ok(Self { live, writer, next_offset, zeroed_end, tail_block, witness_counter })
     }
 }
 
 impl<'a> Plan<'a> {
-    fn new(disk: &'a Arc<dyn Disk>, options: &'a Options, found: Found) -> Self {
+    fn new(
+        disk: &'a Arc<dyn Disk>,
+        options: &'a Options,
+        rebuilding: &'a Arc<Rebuilding>,
+        found: Found,
+    ) -> Self {
         let manifest = ManifestFile::new(Arc::clone(disk), found.manifest.clone());
         let stop = found.tail.stop;
         let closed = found.case == Case::RecordedEnd
@@ -150,7 +165,7 @@ impl<'a> Plan<'a> {
         let continues = closed
             && (!options.is_strict()
                 || found.tail.segments[stop].next_offset.is_multiple_of(BLOCK));
-        Self { disk, options, manifest, found, kept, continues }
+        Self { disk, options, manifest, found, kept, continues, rebuilding }
     }
 
     fn apply(mut self) -> Result<Recovered, OpenError> {
@@ -200,12 +215,13 @@ impl<'a> Plan<'a> {
             unsealed.extend(segment.take_live().map(|(live, _)| live));
         }
         let begin = match last {
-            Some(segment) => Begin::inside(segment)?,
+            Some(segment) => Begin::inside(segment, self.live_index_bytes())?,
             None => self.begin_segment(unused.next(), &end)?,
         };
         let live = Arc::clone(&begin.live);
         let lives = unsealed.iter().chain([&live]).cloned().collect();
-        let (catalog, unindexed) = catalog(self.disk, &self.found, lives);
+        let catalog = catalog(self.disk, &self.found, lives, self.rebuilding);
+        self.remove_index_files(&catalog);
         Ok(Recovered {
             resume: Resume {
                 live: Arc::clone(&live),
@@ -218,6 +234,7 @@ impl<'a> Plan<'a> {
                 next_sequence: end.next_sequence,
                 recorded_last: end.recorded_last,
                 strict: self.options.is_strict(),
+                index_bytes: self.options.index_bytes_max(),
             },
             commit: CommitStart {
                 epoch: self.manifest.current().epoch,
@@ -232,8 +249,18 @@ impl<'a> Plan<'a> {
             watermark: end.next_position - 1,
             case: self.found.case,
             torn,
-            unindexed,
         })
+    }
+
+    /// Removes the files of the index that nobody will read: half-written ones, and runs that others replaced. It
+    /// never matters whether this succeeds.
+    fn remove_index_files(&self, catalog: &Catalog) {
+        let used: BTreeSet<_> = catalog.runs.iter().map(|run| run.name()).collect();
+        let runs = self.found.indexes.runs.iter().map(|(first, last)| names::run(*first, *last));
+        let unused = runs.filter(|name| !used.contains(name));
+        for name in unused.chain(self.found.indexes.unfinished.iter().cloned()) {
+            let _ = self.disk.unlink(&name);
+        }
     }
 
     /// A fresh segment to go on in: a prepared one, or one that is made now.
@@ -256,10 +283,16 @@ impl<'a> Plan<'a> {
             chain: end.chain,
             recorded_last: end.recorded_last,
         };
-        let (live, writer) = LiveSegment::new(key, file, file_bytes, &start);
+        let room = LiveRoom::bounded(file_bytes, self.live_index_bytes());
+        let (live, writer) = LiveSegment::new(key, file, file_bytes, room, &start);
         let tail_block = memory_for_block()?;
         let next_offset = SEGMENT_HEAD_BYTES;
         Ok(Begin { live, writer, next_offset, zeroed_end, tail_block, witness_counter: 0 })
+    }
+
+    /// The most memory that the index of the segment that takes appends may have.
+    fn live_index_bytes(&self) -> u64 {
+        self.options.index_bytes_max() / INDEX_SHARE_LIVE
     }
 
     /// Copies what is cut off to files of their own.
@@ -327,25 +360,105 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The catalog of a store whose unsealed segments are these; and the sealed ones without an index file.
+/// The catalog of a store whose unsealed segments are these.
 pub(crate) fn catalog(
     disk: &Arc<dyn Disk>,
     found: &Found,
     lives: Vec<Arc<LiveSegment>>,
-) -> (Catalog, Vec<Arc<SealedSegment>>) {
+    rebuilding: &Arc<Rebuilding>,
+) -> Catalog {
+    let IndexFiles { tables, runs, .. } = &found.indexes;
     let sealed: Vec<_> = found
         .sealed
         .iter()
-        .map(|(key, content)| Arc::new(SealedSegment::new(Arc::clone(disk), key.clone(), *content)))
+        .map(|(key, content)| {
+            let has_table = tables.contains(&key.identity.segment);
+            Arc::new(SealedSegment::new(
+                Arc::clone(disk),
+                key.clone(),
+                *content,
+                has_table,
+                rebuilding,
+            ))
+        })
         .collect();
-    let unindexed = sealed
-        .iter()
-        .filter(|segment| !found.indexes.contains(&segment.number()))
-        .cloned()
-        .collect();
+    let runs = runs_of(disk, &sealed, runs, rebuilding);
     let segments = sealed.into_iter().map(CatalogSegment::Sealed);
     let segments = segments.chain(lives.into_iter().map(CatalogSegment::Live)).collect();
-    (Catalog { segments }, unindexed)
+    Catalog { segments, runs }
+}
+
+/// As [`catalog`], for somebody who reads beside a writer, which may merge runs and remove their files at any time:
+/// all of them are opened now, and read on by whoever has.
+///
+/// # Errors
+/// [`FileError`].
+pub(crate) fn catalog_to_read(
+    disk: &Arc<dyn Disk>,
+    found: &Found,
+    lives: Vec<Arc<LiveSegment>>,
+    rebuilding: &Arc<Rebuilding>,
+) -> Result<Catalog, FileError> {
+    /// How often the runs may have changed before they could be opened.
+    const LOOKS_MAX: usize = 10;
+    let mut catalog = catalog(disk, found, lives, rebuilding);
+    for _ in 0..LOOKS_MAX {
+        let vanished = |run: &&Arc<Run>| {
+            run.has_file()
+                && matches!(run.open_filed(), Err(IndexOrRead::Index(IndexDamage::Missing)))
+        };
+        if !catalog.runs.iter().any(|run| vanished(&run)) {
+            break;
+        }
+        let listing = disk.list().map_err(FileError::at("listing", "the directory"))?;
+        let files = IndexFiles::of(listing.iter().map(|entry| &*entry.name));
+        let sealed: Vec<_> = catalog
+            .segments
+            .iter()
+            .filter_map(|segment| match segment {
+                CatalogSegment::Sealed(sealed) => Some(Arc::clone(sealed)),
+                CatalogSegment::Live(_) => None,
+            })
+            .collect();
+        catalog.runs = runs_of(disk, &sealed, &files.runs, rebuilding);
+    }
+    Ok(catalog)
+}
+
+/// Runs that cover the sealed segments: those whose files are there, of two that overlap the larger one, and single
+/// ones where there is no file.
+fn runs_of(
+    disk: &Arc<dyn Disk>,
+    sealed: &[Arc<SealedSegment>],
+    files: &BTreeSet<(u64, u64)>,
+    rebuilding: &Arc<Rebuilding>,
+) -> Vec<Arc<Run>> {
+    let mut runs = Vec::new();
+    let mut rest = sealed;
+    while let Some(next) = rest.first() {
+        let number = next.number();
+        let known = rest.last().map_or(0, |last| last.number());
+        let upto = |last: u64| rest.split_at(rest.partition_point(|s| s.number() <= last));
+        let of = |covered: &[Arc<SealedSegment>], has_file| {
+            Run::new(disk, covered.iter().cloned(), has_file, rebuilding).map(Arc::new)
+        };
+        // The largest one that begins here and ends before what is not sealed. Where there are several, it has to be
+        // one indeed; where there is one, that is found when it is first asked.
+        let begin_here = files.range((number, 0)..=(number, known));
+        let several = begin_here.clone().count() > 1;
+        let file = begin_here.rev().find_map(|(_, last)| {
+            let (covered, behind) = upto(*last);
+            let run = of(covered, true)?;
+            (!several || run.open_filed().is_ok()).then_some((Some(run), behind))
+        });
+        let (run, behind) = file.unwrap_or_else(|| {
+            let (covered, behind) = upto(number);
+            (of(covered, false), behind)
+        });
+        runs.extend(run);
+        rest = behind;
+    }
+    runs
 }
 
 fn memory_for_block() -> Result<AlignedBuf, FileError> {

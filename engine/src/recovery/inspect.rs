@@ -1,7 +1,6 @@
 //! Gathering what is known of a store before it is opened. Changes nothing but what is volatile: files
 //! are synced first, so that nothing is believed that only the page cache has.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use super::ahead::Ahead;
 use super::behind::{Behind, examine};
 use super::cases::{Case, Facts, decide};
 use super::report::Refusal;
-use super::structure::{Leftover, Structure, TailFile, check};
+use super::structure::{IndexFiles, Leftover, Structure, TailFile, check};
 use super::tail::{LogEnd, Tail, TailSegment, read};
 use crate::disk::{Access, Disk, DiskFile};
 use crate::error::{FileError, OpenError};
@@ -31,7 +30,7 @@ pub(crate) struct Found {
     /// What stands behind the end; nothing was looked at where the end was recorded.
     pub behind: Behind,
     pub leftover: Vec<Leftover>,
-    pub indexes: BTreeSet<u64>,
+    pub indexes: IndexFiles,
     /// Sealed segments whose files were not cut to their length yet, with that length.
     pub overlong: Vec<(u64, u64)>,
 }

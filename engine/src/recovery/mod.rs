@@ -14,7 +14,7 @@ mod report;
 mod structure;
 mod tail;
 
-pub(crate) use apply::{Recovered, catalog, recover};
+pub(crate) use apply::{Recovered, catalog_to_read, recover};
 pub use cases::Case;
 pub(crate) use inspect::{Found, Judgement, inspect};
 pub use report::{Refusal, TornTail};

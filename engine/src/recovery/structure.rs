@@ -43,7 +43,7 @@ pub(crate) struct Structure {
     /// Segments behind the last named one that were being made when the store was last used.
     pub leftover: Vec<Leftover>,
     /// The numbers of the index files.
-    pub indexes: BTreeSet<u64>,
+    pub indexes: IndexFiles,
     /// Sealed segments whose files were not cut to their length yet, with that length.
     pub overlong: Vec<(u64, u64)>,
 }
@@ -58,7 +58,7 @@ pub(crate) fn check(disk: &dyn Disk, access: Access) -> Result<Structure, OpenEr
         .iter()
         .filter_map(|entry| Some((names::parse_segment(&entry.name)?, entry.bytes)))
         .collect();
-    let indexes = listing.iter().filter_map(|entry| names::parse_index(&entry.name)).collect();
+    let indexes = IndexFiles::of(listing.iter().map(|entry| &*entry.name));
     let read = read_manifest(disk).map_err(FileError::at("reading", names::MANIFEST))?;
     let manifest = match read {
         Some(Ok(manifest)) => manifest,
@@ -234,6 +234,33 @@ fn open(disk: &dyn Disk, number: u64, access: Access) -> Result<Opened, OpenErro
         Ok((file, SegmentHeader::parse(&block[..read.min(BLOCK_BYTES)])))
     };
     Ok(read().map_err(FileError::at("opening", &name))?)
+}
+
+/// The files of the index that are there. They are caches: nothing follows from one that is not.
+#[derive(Debug, Default)]
+pub(crate) struct IndexFiles {
+    /// The segments that have a table.
+    pub tables: BTreeSet<u64>,
+    /// The first and the last segment of each run, in their order.
+    pub runs: BTreeSet<(u64, u64)>,
+    /// What an interrupted writing left.
+    pub unfinished: Vec<String>,
+}
+
+impl IndexFiles {
+    pub(super) fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+        let mut files = Self::default();
+        for name in names {
+            if let Some(number) = names::parse_table(name) {
+                files.tables.insert(number);
+            } else if let Some(run) = names::parse_run(name) {
+                files.runs.insert(run);
+            } else if names::is_unfinished_index(name) {
+                files.unfinished.push(name.to_owned());
+            }
+        }
+        files
+    }
 }
 
 /// A refusal that is about one segment.

@@ -2,11 +2,12 @@
 //!
 //! The parts of the commit path whose interleavings are checked take their atomics, locks and
 //! reference counts from here: the standard library's, or loom's when the crate is built with
-//! `--cfg stratalog_loom`. The only system call here is the futex of [`WaitWord`], which stands for none
-//! of the disk's. Hints to the processor are here too. Called by `append`, `commit`, `index` and `log`; calls
+//! `--cfg stratalog_loom`. The only system calls here are the futex of [`WaitWord`] and the one that lets other
+//! threads go first, which stand for none of the disk's. Hints to the processor are here too. Called by `append`, `commit`, `index` and `log`; calls
 //! nothing of the engine.
 
 mod prefetch;
+mod priority;
 mod signal;
 mod watched;
 mod word;
@@ -24,6 +25,7 @@ pub(crate) use loom::sync::{
 };
 
 pub(crate) use prefetch::{prefetch, prefetch_all};
+pub(crate) use priority::let_others_go_first;
 pub(crate) use signal::Signal;
 use std::sync::PoisonError;
 pub(crate) use watched::Watched;

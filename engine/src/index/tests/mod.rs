@@ -1,16 +1,14 @@
-//! Tests of the index as a whole, against an obvious model out of the standard library's collections.
+//! Tests of the live index, against an obvious model out of the standard library's collections.
 //!
-//! Owns the model and how both are filled. The tests stand by what they ask: `model`, `damage`,
-//! `readers`.
+//! Owns the model and how both are filled. The tests stand by what they ask: `model`, `readers`. Those of the
+//! sealed part are in `files`.
 
-mod damage;
 mod model;
 mod readers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::build::BuildError;
 use super::live::Head;
 use super::*;
 
@@ -39,12 +37,6 @@ pub(super) struct Shape {
 }
 
 pub(super) const SEGMENT_BYTES: u64 = 1 << 20;
-const TYPES: [EventType<'static>; 3] = [
-    EventType { schema_version: 1, fingerprint: 7, name: "Ordered" },
-    EventType { schema_version: 2, fingerprint: u128::MAX, name: "Ordered" },
-    EventType { schema_version: 9, fingerprint: 0, name: "Versandt-über-Nacht" },
-];
-
 impl Model {
     pub(super) fn draw(shape: Shape, rng: &mut fastrand::Rng) -> Self {
         let mut model = Self::default();
@@ -70,44 +62,12 @@ impl Model {
         model
     }
 
-    pub(super) fn stamp(&self) -> Stamp {
-        Stamp {
-            store_id: [3; 16],
-            segment: 5,
-            salt: 0x1234_5678_9abc_def0,
-            first_position: 1_000_000,
-            events: self.events.len() as u64,
-            chain: [1; 16],
-        }
-    }
-
     pub(super) fn live(&self) -> (LiveWriter, Arc<LiveIndex>) {
-        let (mut writer, live) = LiveIndex::new(SEGMENT_BYTES);
+        let (mut writer, live) = LiveIndex::new(LiveRoom::for_all_of(SEGMENT_BYTES));
         for event in &self.events {
             let ordinal = writer.push_event(event.offset);
             writer.insert(event.hash, Term::stream(&event.stream), ordinal, event.version);
         }
         (writer, live)
-    }
-
-    pub(super) fn sealed_bytes(&self) -> Vec<u8> {
-        seal(&self.live().1, &self.stamp(), &TYPES).unwrap()
-    }
-
-    /// What the caller of a look-up does: the candidate whose first frame has the term.
-    pub(super) fn find<'a>(
-        &self,
-        index: &'a SealedIndex<&[u8]>,
-        hash: TermHash,
-        name: &[u8],
-    ) -> Result<Option<SealedPostings<'a>>, IndexDamage> {
-        for candidate in index.lookup(hash, TermKind::Stream)? {
-            let candidate = candidate?;
-            let first = candidate.get(0)?.expect("a candidate has a posting");
-            if self.events[first as usize].stream == name {
-                return Ok(Some(candidate));
-            }
-        }
-        Ok(None)
     }
 }

@@ -1,6 +1,7 @@
-//! The live and the sealed index give what the model gives.
+//! The live index gives what the model gives.
 
 use super::*;
+use crate::limits::{APPEND_EVENTS_MAX, APPEND_TAGS_MAX};
 
 const SHAPES: [Shape; 7] = [
     Shape { events: 0, streams: 1, hashes: 0 },
@@ -74,118 +75,10 @@ fn the_live_index_gives_each_event_and_each_stream_as_the_model_has_them() {
 }
 
 #[test]
-fn the_sealed_index_gives_each_event_and_each_stream_as_the_model_has_them() {
-    for_each_model(3, |model, rng| {
-        let bytes = model.sealed_bytes();
-        assert!(bytes.len().is_multiple_of(crate::limits::BLOCK_BYTES));
-        let index = SealedIndex::open(&bytes[..], &model.stamp()).unwrap();
-        index.verify_all().unwrap();
-        assert_eq!(index.events() as usize, model.events.len());
-        assert_eq!(index.terms() as usize, model.streams.len());
-        assert_eq!(index.first_position(), model.stamp().first_position);
-        let created = model.streams.values().filter(|(_, first, _)| *first == 0).count();
-        assert_eq!(index.streams_created(), created as u64);
-        for (ordinal, event) in (0..).zip(&model.events) {
-            assert_eq!(index.offset(ordinal), Ok(Some(event.offset)));
-        }
-        assert_eq!(index.offset(index.events()), Ok(None));
-        let (a, b) = (some_ordinal(model, rng), some_ordinal(model, rng));
-        let range = (a as usize).min(model.events.len())..(b as usize).min(model.events.len());
-        let expected = model.events.get(range).unwrap_or_default();
-        assert!(index.offsets(a..b).unwrap().eq(expected.iter().map(|event| event.offset)));
-        for (name, (hash, first_version, ordinals)) in &model.streams {
-            let found = model.find(&index, *hash, name).unwrap().unwrap();
-            let len = u32::try_from(ordinals.len()).unwrap();
-            assert_eq!((found.first_version(), found.len()), (*first_version, len));
-            let i = rng.u32(..len);
-            assert_eq!(found.get(i), Ok(Some(ordinals[i as usize])));
-            assert_eq!(found.get(len), Ok(None));
-            let from = rng.u32(..len + 2);
-            let skipped = (from as usize).min(ordinals.len());
-            let forward: Result<Vec<_>, _> = found.forward(from).collect();
-            assert_eq!(forward.unwrap(), &ordinals[skipped..]);
-            let taken = (from as usize + 1).min(ordinals.len());
-            let backward: Result<Vec<_>, _> = found.backward(from).collect();
-            assert!(backward.unwrap().iter().eq(ordinals[..taken].iter().rev()));
-            let below = some_ordinal(model, rng);
-            assert_eq!(found.visible(below), Ok(count_below(ordinals, below)));
-        }
-        let absent = Term::stream(b"absent");
-        assert!(model.find(&index, absent.xxh3_64(), b"absent").unwrap().is_none());
-        assert!(model.find(&index, TermHash(u64::MAX), b"absent").unwrap().is_none());
-        let types: Result<Vec<_>, _> = index.types().collect();
-        assert_eq!(types.unwrap(), TYPES);
-        assert_eq!(index.event_type(2), Ok(Some(TYPES[2])));
-        assert_eq!(index.event_type(3), Ok(None));
-    });
-}
-
-#[test]
-fn sealing_and_rebuilding_give_the_same_bytes() {
-    for_each_model(1, |model, _| {
-        let mut builder = IndexBuilder::new(model.stamp(), SEGMENT_BYTES);
-        for event in &model.events {
-            let ordinal = builder.event(event.offset).unwrap();
-            let term = Term::stream(&event.stream);
-            builder.posting(event.hash, term, ordinal, event.version).unwrap();
-        }
-        for (type_ref, event_type) in (0..).zip(TYPES) {
-            assert_eq!(builder.event_type(event_type), Ok(type_ref));
-        }
-        assert!(builder.finish().unwrap() == model.sealed_bytes());
-    });
-}
-
-#[test]
-fn sealing_takes_no_event_behind_the_stamp() {
-    let mut rng = fastrand::Rng::with_seed(11);
-    let shape = Shape { events: 2000, streams: 300, hashes: 0 };
-    let mut model = Model::draw(shape, &mut rng);
-    let (_, live) = model.live();
-    model.events.truncate(700);
-    for (_, _, ordinals) in model.streams.values_mut() {
-        ordinals.retain(|ordinal| *ordinal < 700);
-    }
-    let bytes = seal(&live, &model.stamp(), &TYPES).unwrap();
-    assert!(bytes == model.sealed_bytes());
-    SealedIndex::open(&bytes[..], &model.stamp()).unwrap().verify_all().unwrap();
-}
-
-#[test]
-fn a_rebuild_from_a_log_that_contradicts_itself_is_refused() {
-    let stamp = Stamp { events: 2, ..Model::default().stamp() };
-    let term = Term::stream(b"a");
-    let hash = term.xxh3_64();
-    let mut builder = IndexBuilder::new(stamp, SEGMENT_BYTES);
-    builder.event(1).unwrap();
-    builder.posting(hash, term, 0, 5).unwrap();
-    let order = Err(BuildError::Order { ordinal: 1 });
-    assert_eq!(builder.posting(hash, term, 1, 6), order, "not added yet");
-    builder.event(2).unwrap();
-    let version = BuildError::Version { ordinal: 1, version: 7, expected: 6 };
-    assert_eq!(builder.posting(hash, term, 1, 7), Err(version));
-    builder.posting(hash, term, 1, 6).unwrap();
-    assert_eq!(builder.posting(hash, term, 1, 7), order, "the event has the term already");
-    builder.event(3).unwrap();
-    let given = BuildError::Events { stamped: 2, given: 3 };
-    assert_eq!(builder.finish(), Err(given));
-}
-
-#[test]
-fn a_rebuild_takes_no_more_events_than_a_segment_holds() {
-    let segment_bytes = SEGMENT_HEAD_BYTES + 10 * FRAME_BYTES_MIN;
-    let mut builder = IndexBuilder::new(Model::default().stamp(), segment_bytes);
-    for offset in 0..10 {
-        builder.event(offset).unwrap();
-    }
-    assert_eq!(builder.event(10), Err(BuildError::TooManyEvents { max: 10 }));
-}
-
-#[test]
 fn the_smallest_frames_with_the_worst_lists_fit_into_a_segment() {
     // Two postings a stream waste most of their chunks; one stream for all reaches the highest level.
     for streams in [1, 2, 3, 7] {
-        let (mut writer, live) = LiveIndex::new(SEGMENT_BYTES);
+        let (mut writer, live) = LiveIndex::new(LiveRoom::for_all_of(SEGMENT_BYTES));
         let events = events_max(SEGMENT_BYTES);
         for event in 0..events {
             let ordinal = writer.push_event(0);
@@ -205,9 +98,96 @@ fn the_smallest_frames_with_the_worst_lists_fit_into_a_segment() {
 #[test]
 #[cfg_attr(debug_assertions, should_panic(expected = "ordinal 0 is not behind the last"))]
 fn a_posting_that_does_not_increase_is_refused() {
-    let (mut writer, _) = LiveIndex::new(SEGMENT_BYTES);
+    let (mut writer, _) = LiveIndex::new(LiveRoom::for_all_of(SEGMENT_BYTES));
     let ordinal = writer.push_event(0);
     let term = Term::stream(b"a");
     writer.insert(term.xxh3_64(), term, ordinal, 0);
     writer.insert(term.xxh3_64(), term, ordinal, 1);
+}
+
+#[test]
+fn an_event_is_found_by_each_of_its_terms_and_by_its_id() {
+    let (mut writer, live) = LiveIndex::new(LiveRoom::for_all_of(SEGMENT_BYTES));
+    let ids: Vec<TermHash> = (0..100_u128).map(|n| Term::id(&n.to_le_bytes()).xxh3_64()).collect();
+    for (ordinal, id) in (0..).zip(&ids) {
+        assert_eq!(writer.push_event(ordinal), ordinal);
+        let category = if ordinal % 10 < 7 { b"a" } else { b"b" };
+        writer.enter_category(Term::category(category).xxh3_64(), category, ordinal);
+        // Two types of one name are one term.
+        let name: &[u8] = if ordinal % 3 == 2 { b"two" } else { b"one" };
+        writer.enter_type(ordinal % 3, name, ordinal);
+        if ordinal % 2 == 0 {
+            writer.enter_tag(Term::tag(b"a").xxh3_64(), ordinal);
+        }
+        writer.enter_id(*id, ordinal);
+    }
+    let check = |term: Term<'_>, has: &dyn Fn(u32) -> bool| {
+        let found = live.lookup(term.xxh3_64(), term).unwrap();
+        assert!(found.forward(0).eq((0..100).filter(|ordinal| has(*ordinal))), "{term:?}");
+    };
+    check(Term::category(b"a"), &|ordinal| ordinal % 10 < 7);
+    check(Term::category(b"b"), &|ordinal| ordinal % 10 >= 7);
+    check(Term::event_type(b"one"), &|ordinal| ordinal % 3 < 2);
+    check(Term::event_type(b"two"), &|ordinal| ordinal % 3 == 2);
+    check(Term::tag(b"a"), &|ordinal| ordinal % 2 == 0);
+    assert!(live.lookup(Term::stream(b"a").xxh3_64(), Term::stream(b"a")).is_none());
+    for (ordinal, id) in (0..).zip(&ids) {
+        assert!(live.ids(*id).any(|found| found == ordinal));
+    }
+}
+
+#[test]
+fn an_index_is_full_by_what_it_takes_and_has_room_for_the_largest_append_then() {
+    const BYTES_MAX: u64 = 1 << 20;
+    let (mut writer, live) = LiveIndex::new(LiveRoom::bounded(SEGMENT_BYTES_MAX, BYTES_MAX));
+    let mut number = 0_u64;
+    let mut add = |writer: &mut LiveWriter| {
+        let ordinal = writer.push_event(0);
+        // Longer than what stands in an entry, so that the names count too.
+        let name = format!("a name that is rather long, and the number {number}");
+        let term = Term::event_type(name.as_bytes());
+        writer.enter(term.xxh3_64(), term, ordinal);
+        number += 1;
+    };
+    while !writer.is_full() {
+        add(&mut writer);
+    }
+    let taken = writer.bytes();
+    assert!((BYTES_MAX..BYTES_MAX + 200).contains(&taken), "{taken}");
+    let ordinal = writer.push_event(0);
+    let most = APPEND_EVENTS_MAX as u64 * PLAIN_TERMS_MAX;
+    for number in 0_u64..most {
+        let name = number.to_le_bytes();
+        let term = Term::event_type(&name);
+        writer.enter(term.xxh3_64(), term, ordinal);
+    }
+    for number in 0..APPEND_TAGS_MAX as u64 {
+        writer.enter_tag(TermHash(number), ordinal);
+    }
+    assert!(u64::from(live.events()) > 1);
+    // Somebody looks for one of them, which takes memory too.
+    let taken = writer.bytes();
+    assert!(live.lookup(TermHash(1), Term::tag(b"a")).is_some());
+    assert!(writer.bytes() > taken);
+    writer.bound(u64::MAX);
+    assert!(!writer.is_full());
+}
+
+#[test]
+fn many_lists_that_double_at_once_fit_into_an_index_that_is_not_full() {
+    const SHARE: u64 = 32 << 20;
+    for count in [1, 2, 3, 4] {
+        let (mut writer, live) = LiveIndex::new(LiveRoom::bounded(64 << 20, SHARE));
+        let names: Vec<[u8; 4]> = (0..count).map(u32::to_le_bytes).collect();
+        let terms = names.iter().map(|name| Term::event_type(name));
+        let ids: Vec<_> = terms.map(|term| (term.xxh3_64(), term)).collect();
+        let most = events_max(64 << 20);
+        while !writer.is_full() && u64::from(live.events()) < most {
+            let ordinal = writer.push_event(0);
+            for (hash, term) in &ids {
+                writer.enter(*hash, *term, ordinal);
+            }
+        }
+        assert!(live.events() > 60_000, "{count} terms: {}", live.events());
+    }
 }

@@ -33,7 +33,8 @@ fn check_stream(live: &LiveIndex, stream: u32, watermark: u32) {
 
 #[test]
 fn readers_see_everything_below_the_watermark_while_the_writer_goes_on() {
-    let (mut writer, live) = LiveIndex::new(u64::from(EVENTS) * FRAME_BYTES_MIN);
+    let (mut writer, live) =
+        LiveIndex::new(LiveRoom::for_all_of(u64::from(EVENTS) * FRAME_BYTES_MIN));
     let watermark = AtomicU32::new(0);
     thread::scope(|scope| {
         for seed in 0..3 {

@@ -1,32 +1,40 @@
-//! Bytes of a sealed file that are believed, because their pages' checksums were checked.
+//! Bytes of a file that are believed, because their pages' checksums were checked.
 //!
 //! Owns which pages were checked. A page is checked when it is first touched, so that opening costs
 //! nothing that depends on the file's length, and no content is used before. What happens to a page
 //! *after* it was checked (memory that rots, a mapping that is read again from a bad disk) is noticed
-//! by the next open or `verify`, not by this one. It calls `layout` and CRC-32; `sealed`, `postings`
-//! and `verify` read through it.
+//! by the next open or `verify`, not by this one. It calls `layout` and CRC-32; `table`, `run`, `postings`
+//! and `verify` read through it, `write` computes by it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crc32fast::Hasher;
 
-use super::damage::{IndexDamage, structure};
-use super::layout::{CHECKSUM_BYTES, Header, PAGE_BYTES, Section, Stamp, u32_at};
+use super::super::damage::{IndexDamage, structure};
+use super::layout::{CHECKSUM_BYTES, Content, Header, PAGE_BYTES, Section, Stamp};
+use super::records::u32_at;
 
-/// CRC-32 of pages, begun with the stamp and the number of the first page: a page of another file, or
-/// one in another's place, does not pass.
+/// CRC-32 of pages, begun with the kind of file, the stamp and the number of the first page: a page of
+/// another file, or one in another's place, does not pass.
 pub(super) struct PageSeed(Hasher);
 
 impl PageSeed {
-    pub(super) fn new(stamp: &Stamp) -> Self {
+    pub(super) fn new(content: Content, stamp: &Stamp) -> Self {
         let mut hasher = Hasher::new();
+        hasher.update(&content.code().to_le_bytes());
         hasher.update(&stamp.to_bytes());
         Self(hasher)
     }
 
-    pub(super) fn crc32(&self, first_page: u32, pages: &[u8]) -> u32 {
+    /// A checksum that pages are yet to be added to.
+    pub(super) fn begin(&self, first_page: u32) -> Hasher {
         let mut hasher = self.0.clone();
         hasher.update(&first_page.to_le_bytes());
+        hasher
+    }
+
+    pub(super) fn crc32(&self, first_page: u32, pages: &[u8]) -> u32 {
+        let mut hasher = self.begin(first_page);
         hasher.update(pages);
         hasher.finalize()
     }
@@ -44,7 +52,7 @@ pub(super) struct Checked {
 impl Checked {
     /// `header` was parsed from a file that has all of its pages, so that this is small beside it.
     pub(super) fn new(header: Header) -> Self {
-        let seed = PageSeed::new(&header.stamp);
+        let seed = PageSeed::new(header.content, &header.stamp);
         let words = header.pages().div_ceil(u64::BITS as usize);
         Self {
             header,
@@ -84,17 +92,6 @@ impl<'a> View<'a> {
             self.check_page(page)?;
         }
         Ok(content)
-    }
-
-    /// As [`View::read`], but as much as there is of it.
-    pub(super) fn read_up_to(
-        &self,
-        section: Section,
-        at: usize,
-        bytes: usize,
-    ) -> Result<&'a [u8], IndexDamage> {
-        let rest = self.checked.header.sections[section as usize].len().saturating_sub(at);
-        self.read(section, at, bytes.min(rest))
     }
 
     /// A number of 32 bits out of a section that is an array of them.
