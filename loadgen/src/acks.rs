@@ -2,8 +2,8 @@
 //! judges what is left.
 //!
 //! One line `S stream version crc32` before an event is appended, and one line `A stream version crc32`
-//! once it is acknowledged, before its client appends again; the checksum is that of the payload, in
-//! hexadecimal. Each append's lines are one write to the operating system, or several where they are
+//! once it is acknowledged, before its client appends again; the checksum is that of the payload and the
+//! tags behind it (see [`checksum`](crate::target::checksum)), in hexadecimal. Each append's lines are one write to the operating system, or several where they are
 //! longer than a pipe takes at once, so that what was said is out before anything follows from it.
 
 use std::fs::{File, OpenOptions};

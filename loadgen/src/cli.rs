@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use stratalog::limits::TAGS_MAX;
 
 /// Measures an event store under load, against what the device does by itself.
 ///
@@ -141,9 +142,16 @@ pub(crate) struct Run {
     /// Threads that read whole streams at random meanwhile.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = count_or_none)]
     pub readers: usize,
+    /// How many different tags each event has, out of 100,000 at random; at most 64.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = tags)]
+    pub tags: usize,
+    /// Threads that query one of those tags at random meanwhile, and read all events that have it. What
+    /// finds no event is not counted.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = count_or_none)]
+    pub queries: usize,
     /// Replays a log in JSON Lines (`stream`, `type`, `timestamp`, `data`), each stream in its order,
     /// and ends with the file; there is no warm-up then.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["payload", "batch", "streams", "zipf", "warmup"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["payload", "batch", "streams", "zipf", "tags", "warmup"])]
     pub input: Option<PathBuf>,
     /// What is random begins with this number.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -178,6 +186,9 @@ pub(crate) enum Mode {
     Scan,
     /// Reading whole streams at random, one thread.
     Streams,
+    /// Querying tags at random that have 10 events each, scattered over the log. An empty store is filled
+    /// with such events.
+    Queries,
     /// Opening after a kill in the middle of writing.
     Open,
 }
@@ -187,6 +198,7 @@ impl Mode {
         match self {
             Self::Scan => "scan",
             Self::Streams => "streams",
+            Self::Queries => "queries",
             Self::Open => "open",
         }
     }
@@ -208,9 +220,16 @@ pub(crate) struct Read {
     /// What is measured.
     #[arg(long, value_name = "MODE")]
     pub mode: Mode,
-    /// How long scans and streams are read, in seconds.
+    /// How long scans, streams and queries are read, in seconds.
     #[arg(long, value_name = "S", default_value = "3", value_parser = duration)]
     pub duration: Duration,
+    /// Threads that query, with `--mode queries` [default: 1].
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub readers: Option<usize>,
+    /// With `--mode queries`, drops the page cache of the store's files first, and queries no tag twice;
+    /// otherwise everything is read once before it counts.
+    #[arg(long)]
+    pub cold: bool,
     /// What is random begins with this number.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -277,6 +296,10 @@ fn payload(text: &str) -> Result<usize, String> {
     within(number(text)?, &0, &PAYLOAD_BYTES_MAX)
 }
 
+fn tags(text: &str) -> Result<usize, String> {
+    within(number(text)?, &0, &TAGS_MAX)
+}
+
 fn positive(text: &str) -> Result<f64, String> {
     within(number(text)?, &0.001, &1e9)
 }
@@ -308,6 +331,9 @@ mod tests {
         assert!(parse("loadgen run --writers 2").is_ok());
         assert!(parse("loadgen run --writers 2 --tasks 2").is_err());
         assert!(parse("loadgen run --input x --payload 3").is_err());
+        assert!(parse("loadgen run --input x --tags 3").is_err());
+        assert!(parse("loadgen run --tags 64").is_ok());
+        assert!(parse("loadgen run --tags 65").is_err());
         assert!(parse("loadgen run --duration 0").is_err());
         assert!(parse("loadgen --seconds 2 --verify --dir x").is_ok());
     }

@@ -18,8 +18,7 @@ pub(crate) fn dump<T: Target>(folder: &Path, recover: bool) -> Result<(), AnyErr
     };
     let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
     target.read_all(|event| {
-        let checksum = crc32fast::hash(event.payload);
-        Ok(acks::line(&mut out, 'R', event.stream, event.version, checksum)?)
+        Ok(acks::line(&mut out, 'R', event.stream, event.version, event.checksum())?)
     })?;
     writeln!(out, "END")?;
     out.flush()?;

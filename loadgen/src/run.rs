@@ -21,7 +21,7 @@ use crate::clients::{Kind, Running};
 use crate::folder::Folder;
 use crate::process;
 use crate::report::environment::Environment;
-use crate::report::json::{Append, Latency, Read, Report, Resources, Workload};
+use crate::report::json::{Append, Latency, Query, Read, Report, Resources, Workload};
 use crate::report::live::Live;
 use crate::report::percentiles;
 use crate::report::table;
@@ -30,6 +30,7 @@ use crate::verify::{self, Account};
 use crate::workload::input::Input;
 use crate::workload::payloads::Pool;
 use crate::workload::streams::{Choice, Names, Share};
+use crate::workload::tags::Tagging;
 
 /// How long a load counts where nothing else is said.
 const DURATION: Duration = Duration::from_secs(10);
@@ -82,15 +83,9 @@ pub(crate) fn load<T: Target>(
 ) -> Result<(Report, Histogram<u64>), AnyError> {
     let (kind, count) = clients_of(arguments);
     let (names, work) = prepare(arguments, count)?;
-    let disjoint = arguments.input.is_some() || names.len() >= count;
-    if !disjoint && matches!(kind, Kind::Producers { .. }) {
-        return Err("each producer needs a stream of its own: ask for more streams".into());
-    }
+    check(arguments, kind, arguments.input.is_some() || names.len() >= count)?;
     process::forget_rss_peak();
     let acks = arguments.acks.as_deref().map(Acks::open).transpose()?;
-    if !disjoint && acks.is_some() {
-        return Err("--acks needs a stream for each client: ask for more streams".into());
-    }
     let target = T::open(folder)?;
     let backend = target.backend();
     let written_before = process::written_bytes()?;
@@ -118,12 +113,14 @@ pub(crate) fn load<T: Target>(
     let progress: Vec<Arc<Progress>> =
         clients.iter().map(|client| Arc::clone(client.recorder.progress())).collect();
     let clock = Clock::start(warmup, duration);
-    let readers = Readers::start(arguments.readers, &target, &names, arguments.seed, &clock)?;
+    let Run { readers, queries, seed, .. } = *arguments;
+    let readers = Readers::of_streams(readers, &target, &names, seed, &clock)?;
+    let askers = Readers::of_tags(queries, &target, seed, &clock)?;
     let running = Running::start(kind, &target, clients, &clock)?;
     let watched = watch(&target, &clock, &running, &progress, arguments.max_bytes);
     let joined = running.join();
     clock.end_now();
-    let read = readers.join()?;
+    let (read, asked) = (readers.join()?, askers.join()?);
     let clients = joined?;
     let written = process::written_bytes()? - written_before;
 
@@ -167,6 +164,7 @@ pub(crate) fn load<T: Target>(
             log_bytes_per_event: per(content.log_bytes as f64, content.events),
         },
         read: readers_read(arguments, &read, seconds),
+        query: if queries > 0 { Query::of(&asked, seconds) } else { Query::default() },
         resources: Resources {
             cpu_seconds: Some(watched.after.cpu_seconds - watched.before.cpu_seconds),
             rss_peak_bytes: Some(rss_peak_bytes),
@@ -175,6 +173,20 @@ pub(crate) fn load<T: Target>(
         ..Report::default()
     };
     Ok((report, recorded.latency))
+}
+
+/// Whether its parts go together, where each client has streams of its own or not.
+fn check(arguments: &Run, kind: Kind, disjoint: bool) -> Result<(), AnyError> {
+    if !disjoint && matches!(kind, Kind::Producers { .. }) {
+        return Err("each producer needs a stream of its own: ask for more streams".into());
+    }
+    if !disjoint && arguments.acks.is_some() {
+        return Err("--acks needs a stream for each client: ask for more streams".into());
+    }
+    if arguments.queries > 0 && arguments.tags == 0 {
+        return Err("--queries looks for tags, and no event has one: give --tags 1 or more".into());
+    }
+    Ok(())
 }
 
 /// The streams, and each client's work.
@@ -186,7 +198,8 @@ fn prepare(arguments: &Run, clients: usize) -> Result<(Names, Vec<Work>), AnyErr
     let Run { payload, batch, zipf, seed, .. } = *arguments;
     let pool = Pool::new(payload, seed);
     let choice = zipf.map_or(Choice::Uniform, Choice::Zipf);
-    let made = || Work::Made { pool: pool.clone(), batch, choice, seed, limit: u64::MAX };
+    let tagging = Tagging::Drawn(arguments.tags);
+    let made = || Work::Made { pool: pool.clone(), tagging, batch, choice, seed, limit: u64::MAX };
     Ok((Names::Made(arguments.streams), (0..clients).map(|_| made()).collect()))
 }
 
@@ -325,6 +338,8 @@ fn workload(
             Expected::Exact => "exact",
         }),
         readers: Some(arguments.readers),
+        tags: made.then_some(arguments.tags),
+        queries: Some(arguments.queries),
         input: arguments.input.as_ref().map(|path| path.display().to_string()),
         seed: Some(arguments.seed),
         duration_seconds: arguments

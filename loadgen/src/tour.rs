@@ -94,6 +94,8 @@ fn read(
         streams: 10_000,
         payload_bytes: 256,
         duration,
+        readers: 1,
+        cold: false,
         seed: 1,
     };
     eprintln!("filling a store to read ...");

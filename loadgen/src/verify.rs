@@ -67,7 +67,7 @@ fn check_log<T: Target>(target: &T, names: &Names, accounts: &[Account]) -> Resu
         }
         let number = numbers.get(event.stream).copied();
         let number = number.ok_or_else(|| format!("nobody appended to {}", event.stream))?;
-        enter(&mut found[number], event)
+        enter(&mut found[number], &event)
     })?;
     compare(names, &found, accounts, "in the log")
 }
@@ -84,7 +84,7 @@ fn check_streams<T: Target>(
         target.read_stream(&name, |event| {
             if outcome.is_ok() {
                 outcome = if *event.stream == *name {
-                    enter(found, event)
+                    enter(found, &event)
                 } else {
                     Err(format!("stream {} holds an event of {}", &*name, event.stream).into())
                 };
@@ -96,13 +96,13 @@ fn check_streams<T: Target>(
 }
 
 /// Adds the event that is next in its stream.
-fn enter(found: &mut Account, event: Seen<'_>) -> Result<(), AnyError> {
-    let Seen { position, stream, version, payload } = event;
+fn enter(found: &mut Account, event: &Seen<'_>) -> Result<(), AnyError> {
+    let Seen { position, stream, version, .. } = *event;
     if version != found.events {
         let wanted = found.events;
         return Err(format!("{stream}: version {wanted} is missing: {version} follows").into());
     }
-    found.add(version, position, crc32fast::hash(payload));
+    found.add(version, position, event.checksum());
     Ok(())
 }
 
@@ -129,17 +129,23 @@ fn compare(
 mod tests {
     use super::*;
     use crate::target::stratalog::Stratalog;
-    use crate::target::{Append as _, Expect, NewEvent};
+    use crate::target::{Append as _, Expect, NewEvent, checksum};
 
     /// A store with these payloads in the streams of these numbers, and the accounts of them.
     fn store_with(events: &[(usize, &str)]) -> (Stratalog, Vec<Account>) {
+        tagged_store_with(&[], events)
+    }
+
+    /// As [`store_with`], where each event has these tags.
+    fn tagged_store_with(tags: &[&str], events: &[(usize, &str)]) -> (Stratalog, Vec<Account>) {
         let store = Stratalog::in_memory();
         let mut accounts = vec![Account::default(); 2];
         for &(stream, payload) in events {
-            let event = NewEvent::bytes("t", payload);
+            let event = NewEvent::bytes("t", payload).tags(tags.iter().copied());
             let name = &Names::Made(2).get(stream);
             let done = store.append(name, Expect::Any, &[event]).wait().unwrap();
-            accounts[stream].add(done.version, done.position, crc32fast::hash(payload.as_bytes()));
+            let checksum = checksum(payload.as_bytes(), tags.iter().copied());
+            accounts[stream].add(done.version, done.position, checksum);
         }
         (store, accounts)
     }
@@ -168,6 +174,18 @@ mod tests {
         let (_, accounts) = store_with(&[(0, "a"), (0, "B")]);
         let error = verdict(&store, &accounts).unwrap_err();
         assert_eq!(error, "account-000000000000: other events in the log than were acknowledged");
+    }
+
+    #[test]
+    fn a_changed_tag_is_found() {
+        let events = [(0, "a"), (1, "b")];
+        let (store, accounts) = tagged_store_with(&["x", "y"], &events);
+        verdict(&store, &accounts).unwrap();
+        for other in [&["y", "x"][..], &["x"], &["x", "z"], &[]] {
+            let (_, accounts) = tagged_store_with(other, &events);
+            let error = verdict(&store, &accounts).unwrap_err();
+            assert!(error.contains("other events in the log"), "{other:?}: {error}");
+        }
     }
 
     #[test]

@@ -150,6 +150,38 @@ fn a_run_of_writers_writes_its_figures_and_what_it_acknowledged() {
     assert_eq!(report["append"]["conflicts"], 0);
 }
 
+/// The figures of queries that were made.
+#[track_caller]
+fn assert_queried(report: &Value) {
+    for name in ["per_second", "events_per_second", "p50_ns", "p99_ns"] {
+        assert!(report["query"][name].as_f64().is_some_and(|figure| figure > 0.0), "{report:#}");
+    }
+}
+
+#[test]
+fn tags_are_found_again_and_queried_beside_the_appends() {
+    for clients in ["--writers 8", "--producers 1 --batch 5"] {
+        let report = assert_consistent(&format!(
+            "{clients} --tags 2 --queries 1 --streams 100 --no-ceiling"
+        ));
+        assert_queried(&report);
+        assert_eq!(report["workload"]["tags"], 2);
+        assert_eq!(report["workload"]["queries"], 1);
+    }
+    let report = assert_consistent("--writers 2 --tags 64 --no-ceiling");
+    assert_eq!(report["query"]["per_second"], Value::Null);
+    assert_eq!(report["workload"]["queries"], 0);
+}
+
+#[test]
+fn queries_without_tags_are_refused() {
+    let folder = folder();
+    let error = fails(folder.path(), "run --queries 1 --no-ceiling --duration 0.2");
+    assert!(error.contains("give --tags 1 or more"), "{error}");
+    let error = fails(folder.path(), "run --input input.jsonl --tags 1 --queries 1");
+    assert!(error.contains("cannot be used with"), "{error}");
+}
+
 #[test]
 fn tasks_and_producers_say_what_they_append_beforehand() {
     assert_consistent("--tasks 32 --streams 100 --zipf 0.99 --batch 3 --no-ceiling");
@@ -297,22 +329,74 @@ fn a_store_is_filled_once_and_read_in_each_way() {
     assert_eq!(count, 20_000);
 }
 
+#[test]
+fn scattered_tags_are_queried_hot_and_cold() {
+    let folder = folder();
+    let read = "read --dir store --fill 3000 --mode queries --no-ceiling --json out.json";
+    for (words, readers, cold) in [
+        ("--duration 0.3", 1, false),
+        ("--duration 0.3 --readers 2", 2, false),
+        // All 300 tags are asked for before the time is over.
+        ("--duration 60 --cold --readers 2", 2, true),
+    ] {
+        let table = succeeds(folder.path(), &format!("{read} {words}"));
+        assert!(table.contains("queries/s"), "{table}");
+        assert_eq!(table.contains("page cache dropped before"), cold, "{table}");
+        let report = json(folder.path().join("out.json"));
+        assert_queried(&report);
+        let query = |name: &str| report["query"][name].as_f64().unwrap();
+        let events = query("events_per_second") / query("per_second");
+        assert!((events - 10.0).abs() < 1e-6, "{words}: {events} events a query");
+        assert_eq!(report["workload"]["readers"], readers);
+        assert_eq!(report["workload"]["cold"], cold);
+        assert_eq!(report["workload"]["tags"], 1);
+        assert_eq!(report["read"]["events_per_second"], Value::Null);
+    }
+    assert_eq!(dumped(&succeeds(folder.path(), "dump store")).len(), 3000);
+}
+
+#[test]
+fn a_store_that_has_other_tags_than_are_queried_is_told() {
+    let folder = folder();
+    let read = "read --dir store --no-ceiling --duration 0.2";
+    succeeds(folder.path(), &format!("{read} --mode scan --fill 1000"));
+    let error = fails(folder.path(), &format!("{read} --mode queries --fill 1000"));
+    assert!(error.contains("0 events were found by ten-"), "{error}");
+    let error = fails(folder.path(), &format!("{read} --mode queries --fill 1001"));
+    assert!(error.contains("multiple of 10"), "{error}");
+    for words in ["--mode streams --cold", "--mode scan --readers 2"] {
+        let error = fails(folder.path(), &format!("{read} {words}"));
+        assert!(error.contains("--mode queries"), "{error}");
+    }
+}
+
 #[cfg(feature = "sqlite")]
 #[test]
 fn sqlite_is_measured_in_the_same_way() {
     let folder = folder();
-    for (store, clients) in ["--writers 4", "--tasks 16", "--producers 1"].iter().enumerate() {
+    let loads =
+        ["--writers 4", "--tasks 16", "--producers 1", "--producers 1 --tags 3 --queries 1"];
+    for (store, clients) in loads.iter().enumerate() {
         let run = format!(
             "run --store sqlite --dir {store} --verify --json out.json --acks acks --streams 50 \
              --duration 0.3 --warmup 0.1 --no-ceiling {clients}"
         );
         succeeds(folder.path(), &run);
-        assert_eq!(json(folder.path().join("out.json"))["store"], "sqlite");
+        let report = json(folder.path().join("out.json"));
+        assert_eq!(report["store"], "sqlite");
+        if clients.contains("--queries") {
+            assert_queried(&report);
+        }
         let acks = std::fs::read_to_string(folder.path().join("acks")).unwrap();
         let dump = succeeds(folder.path(), &format!("dump --store sqlite {store}"));
         let (mut acknowledged, mut found) = (acknowledged(&acks), dumped(&dump));
         acknowledged.sort();
         found.sort();
         assert!(!found.is_empty() && acknowledged == found, "{clients}");
+    }
+    let read = "read --store sqlite --dir read --fill 1000 --mode queries --no-ceiling";
+    for words in ["--duration 0.2", "--duration 60 --cold"] {
+        succeeds(folder.path(), &format!("{read} {words} --json out.json"));
+        assert_queried(&json(folder.path().join("out.json")));
     }
 }

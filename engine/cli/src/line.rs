@@ -1,7 +1,7 @@
 //! The shape of a line: one event as a JSON object, in and out.
 //!
 //! Owns the names and the order of the fields. Calls `time` for timestamps; `import` parses and compares
-//! with it, `export` prints with it.
+//! with it, `events` prints with it.
 
 use std::borrow::Cow;
 use std::io::{self, Write};

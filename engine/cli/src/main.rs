@@ -2,11 +2,13 @@
 //!
 //! Owns what the user types and what the shell gets back. Calls one module for each subcommand.
 
+mod events;
 mod export;
 mod import;
 mod line;
 mod output;
 mod progress;
+mod query;
 mod stats;
 mod time;
 mod verify;
@@ -24,7 +26,7 @@ const LOG_VARIABLE: &str = "STRATALOG_LOG";
 /// What clap ends with as well, where the arguments are wrong.
 const USAGE_STATUS: u8 = 2;
 
-/// Imports into, exports from, and looks after stratalog event stores.
+/// Imports into, exports from, queries and looks after stratalog event stores.
 ///
 /// Exit status: 0 for good, 1 for damage, refusal or bad input, 2 for wrong usage. Everything but
 /// `import` only reads, and works beside a program that writes to the store. `STRATALOG_LOG` (off,
@@ -75,6 +77,17 @@ enum Command {
         #[arg(long, value_name = "P", default_value_t = 0)]
         from: u64,
     },
+    /// Prints the events that meet all conditions, in the lines of `export`.
+    ///
+    /// Without a condition it prints everything. Several types are alternatives; tags must all be there.
+    /// `--since` goes by when an event was recorded, which is what the order of the log goes by too, and
+    /// not by when it occurred, which its `timestamp` may say.
+    Query {
+        /// The store's directory.
+        dir: PathBuf,
+        #[command(flatten)]
+        conditions: query::Conditions,
+    },
     /// Prints figures about a store.
     Stats {
         /// The store's directory.
@@ -115,6 +128,7 @@ fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
     match command {
         Command::Import { dir, file } => import::run(dir, file)?,
         Command::Export { dir, stream, from } => export::run(dir, stream.as_deref(), *from)?,
+        Command::Query { dir, conditions } => query::run(dir, conditions)?,
         Command::Stats { dir, json } => stats::run(dir, *json)?,
         Command::Verify { dir, json } => {
             return Ok(if verify::run(dir, *json)? {

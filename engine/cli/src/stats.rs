@@ -20,6 +20,7 @@ struct Figures {
     segments: u64,
     log_bytes: u64,
     index_bytes: u64,
+    runs: u64,
     log_bytes_per_event: f64,
 }
 
@@ -41,6 +42,7 @@ impl Figures {
             segments: stats.segments,
             log_bytes: stats.log_bytes,
             index_bytes: stats.index_bytes,
+            runs: stats.runs,
             log_bytes_per_event: stats.log_bytes_per_event(),
         }
     }
@@ -54,6 +56,7 @@ impl Figures {
             ("segments", thousands(self.segments)),
             ("log, bytes", thousands(self.log_bytes)),
             ("index, bytes", thousands(self.index_bytes)),
+            ("index, runs", thousands(self.runs)),
             ("log, bytes per event", format!("{:.1}", self.log_bytes_per_event)),
         ];
         let rows = rows.map(|(name, figure)| format!("{name:<20} {figure:>20}"));

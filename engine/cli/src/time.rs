@@ -1,6 +1,6 @@
 //! Timestamps as text: RFC 3339 in, UTC out.
 //!
-//! Owns the text form of points in time. Calls `jiff`; `line` calls it.
+//! Owns the text form of points in time. Calls `jiff`; `line` and `query` call it.
 
 use stratalog::Timestamp;
 
@@ -14,6 +14,13 @@ pub(crate) enum TimeError {
     Shape,
     #[error("it is no RFC 3339 timestamp")]
     Value(#[source] jiff::Error),
+    #[error(
+        "it is neither a date nor an RFC 3339 timestamp: write it like 2010-01-13 or \
+         2010-01-13T08:40:25Z"
+    )]
+    SinceShape,
+    #[error("there is no such day or time")]
+    SinceValue(#[source] jiff::Error),
     #[error("the store has timestamps from the year 1678 to 2262 only")]
     Range,
 }
@@ -27,6 +34,20 @@ pub(crate) fn parse(text: &str) -> Result<Timestamp, TimeError> {
     let time: jiff::Timestamp = text.parse().map_err(TimeError::Value)?;
     let nanos = i64::try_from(time.as_nanosecond()).map_err(|_| TimeError::Range)?;
     Ok(Timestamp::from_nanos(nanos))
+}
+
+/// Reads an RFC 3339 timestamp, or a date, which stands for its midnight in UTC.
+pub(crate) fn parse_since(text: &str) -> Result<Timestamp, TimeError> {
+    let parsed = if is_like(text.as_bytes(), b"0000-00-00") {
+        parse(&format!("{text}T00:00:00Z"))
+    } else {
+        parse(text)
+    };
+    parsed.map_err(|error| match error {
+        TimeError::Shape => TimeError::SinceShape,
+        TimeError::Value(source) => TimeError::SinceValue(source),
+        error => error,
+    })
 }
 
 /// Whether a text has the shape `YYYY-MM-DDThh:mm:ss[.digits](Z|±hh:mm)`.
@@ -96,6 +117,18 @@ mod tests {
         assert_eq!(printed("2010-01-13T08:40:25Z"), "2010-01-13T08:40:25.000Z");
         assert_eq!(printed("2010-01-13t08:40:25.5z"), "2010-01-13T08:40:25.500Z");
         assert_eq!(printed("2010-01-13T08:40:25+05:30"), "2010-01-13T03:10:25.000Z");
+    }
+
+    #[test]
+    fn a_date_stands_for_its_midnight_in_utc() {
+        let since = |text| parse_since(text).map(print);
+        assert_eq!(since("2010-01-13").unwrap(), "2010-01-13T00:00:00.000Z");
+        assert_eq!(since("2010-01-13T08:40:25+01:00").unwrap(), "2010-01-13T07:40:25.000Z");
+        for text in ["", "2010", "2010-1-13", "2010-01-13T", "2010-01-13 08:40", "yesterday"] {
+            assert!(matches!(since(text), Err(TimeError::SinceShape)), "{text:?}");
+        }
+        assert!(matches!(since("2010-02-30"), Err(TimeError::SinceValue(_))));
+        assert!(matches!(since("3010-01-13"), Err(TimeError::Range)));
     }
 
     #[test]

@@ -46,6 +46,7 @@ fn stats_counts_events_streams_and_types() {
         "last_position",
         "log_bytes",
         "log_bytes_per_event",
+        "runs",
         "segments",
         "streams",
         "types",
@@ -125,13 +126,14 @@ fn a_flipped_bit_in_a_sealed_segment_is_found_and_its_file_is_named() {
 
 #[test]
 fn a_flipped_bit_in_an_index_is_found_and_its_file_is_named() {
-    const INDEX: &str = "segment-0000000001.index";
-    let place = Place::new();
-    place.import_lines(&help_desk(34, 8_000)).good();
-    flip_bit(&place, INDEX);
-    let run = place.run("verify", &["--json"]);
-    assert_eq!(run.status, 1);
-    assert_eq!(json(&run.stdout)["findings"][0]["file"], INDEX);
+    for file in ["segment-0000000001.table", "terms-0000000001-0000000001.index"] {
+        let place = Place::new();
+        place.import_lines(&help_desk(34, 8_000)).good();
+        flip_bit(&place, file);
+        let run = place.run("verify", &["--json"]);
+        assert_eq!(run.status, 1);
+        assert_eq!(json(&run.stdout)["findings"][0]["file"], file);
+    }
 }
 
 #[test]
@@ -145,7 +147,7 @@ fn a_store_that_is_refused_is_not_clean_and_is_left_alone() {
     let report = json(&run.stdout);
     assert_eq!(report["clean"], false);
     assert_eq!(report["findings"][0]["file"], "segment-0000000001.log");
-    for subcommand in ["export", "stats"] {
+    for subcommand in ["export", "query", "stats"] {
         place.run::<&str>(subcommand, &[]).bad(&["segment-0000000001.log", "missing"]);
     }
     place.import_lines(&help_desk(35, 8_000)).bad(&["segment-0000000001.log", "missing"]);
@@ -156,7 +158,7 @@ fn a_store_that_is_refused_is_not_clean_and_is_left_alone() {
 #[test]
 fn a_store_that_is_not_there_is_told_and_not_made() {
     let place = Place::new();
-    for subcommand in ["export", "stats", "verify"] {
+    for subcommand in ["export", "query", "stats", "verify"] {
         let run = place.run::<&str>(subcommand, &[]);
         assert_eq!(run.stdout, "");
         run.bad(&["there is no store in", "store"]);
@@ -172,6 +174,9 @@ fn wrong_usage_ends_with_2() {
         &["import", "store"],
         &["export"],
         &["export", "store", "--from", "x"],
+        &["query"],
+        &["query", "store", "--limit", "x"],
+        &["query", "store", "--since", "yesterday"],
         &["stats", "store", "--yaml"],
     ] {
         let output = stratalog(arguments).output().unwrap();

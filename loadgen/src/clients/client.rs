@@ -7,11 +7,12 @@ use super::pacing::{Pace, Slips};
 use super::window::{Clock, Recorder, Tally};
 use crate::AnyError;
 use crate::acks::Acks;
-use crate::target::{Acknowledged, Expect, NewEvent};
+use crate::target::{Acknowledged, Expect, NewEvent, checksum};
 use crate::verify::Account;
 use crate::workload::EVENT_TYPE;
 use crate::workload::payloads::Pool;
 use crate::workload::streams::{Choice, Chooser, Name, Names, Share};
+use crate::workload::tags::Tagging;
 
 /// See the module.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ enum Source {
         chooser: Chooser,
         random: fastrand::Rng,
         pool: Pool,
+        tagging: Tagging,
         /// How many events were made, and how many may be.
         counter: u64,
         limit: u64,
@@ -53,7 +55,7 @@ enum Source {
 #[derive(Debug)]
 pub(crate) enum Work {
     /// Payloads from the pool, in appends of `batch` events, up to `limit` events.
-    Made { pool: Pool, batch: usize, choice: Choice, seed: u64, limit: u64 },
+    Made { pool: Pool, tagging: Tagging, batch: usize, choice: Choice, seed: u64, limit: u64 },
     /// These events, each with the number of its stream.
     Replay(Vec<(usize, NewEvent)>),
 }
@@ -81,7 +83,7 @@ pub(crate) struct Draft {
     checksums: Checksums,
 }
 
-/// The checksums of an append's payloads, where somebody wants them.
+/// The checksums of an append's events, where somebody wants them.
 #[derive(Debug, Clone)]
 enum Checksums {
     Unused,
@@ -91,11 +93,10 @@ enum Checksums {
 
 impl Checksums {
     fn of(events: &[NewEvent]) -> Self {
+        let of = |event: &NewEvent| checksum(event.payload(), event.iter_tags());
         match events {
-            [event] => Self::One(crc32fast::hash(event.payload())),
-            events => {
-                Self::Many(events.iter().map(|event| crc32fast::hash(event.payload())).collect())
-            }
+            [event] => Self::One(of(event)),
+            events => Self::Many(events.iter().map(of).collect()),
         }
     }
 
@@ -118,12 +119,12 @@ impl Client {
         recorder: Recorder,
     ) -> Self {
         let (source, events) = match work {
-            Work::Made { pool, batch, choice, seed, limit } => {
+            Work::Made { pool, tagging, batch, choice, seed, limit } => {
                 let payload = vec![0; pool.payload_bytes()];
                 let events = vec![NewEvent::bytes(EVENT_TYPE, payload); batch];
                 let random = fastrand::Rng::with_seed(seed.wrapping_add(number as u64));
                 let chooser = Chooser::new(&share, choice);
-                (Source::Made { chooser, random, pool, counter: 0, limit }, events)
+                (Source::Made { chooser, random, pool, tagging, counter: 0, limit }, events)
             }
             Work::Replay(events) => {
                 let (slots, events) = events
@@ -154,12 +155,13 @@ impl Client {
     /// [`Client::events`] until the next call.
     pub(crate) fn next(&mut self) -> Option<Draft> {
         let (slot, first, events) = match &mut self.source {
-            Source::Made { chooser, random, pool, counter, limit } => {
+            Source::Made { chooser, random, pool, tagging, counter, limit } => {
                 if *counter >= *limit {
                     return None;
                 }
                 for event in &mut self.events {
                     pool.fill(event.payload_mut(), self.number, *counter);
+                    tagging.tag(event, *counter, random);
                     *counter += 1;
                 }
                 (chooser.choose(random), 0, self.events.len())

@@ -1,10 +1,11 @@
 //! `loadgen read`: what reading takes, and opening after a kill.
 //!
-//! Owns scans and streams; `fill` makes the store that is read, `open` kills and opens. `main` and the
-//! tour call it.
+//! Owns scans and streams; `fill` makes the store that is read, `queries` asks for tags, `open` kills and
+//! opens. `main` and the tour call it.
 
 mod fill;
 pub(crate) mod open;
+mod queries;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use crate::report::json::{Latency, Read, Report, Resources, Workload};
 use crate::report::table;
 use crate::target::Target;
 use crate::workload::streams::Names;
+use crate::workload::tags::{TURN_EVENTS, Tagging};
 
 pub(crate) use fill::fill;
 
@@ -38,7 +40,33 @@ pub(crate) struct Plan {
     pub streams: usize,
     pub payload_bytes: usize,
     pub duration: Duration,
+    /// How many threads query.
+    pub readers: usize,
+    /// Whether they find nothing in the page cache at first.
+    pub cold: bool,
     pub seed: u64,
+}
+
+impl Plan {
+    /// The tags that a store is filled with.
+    fn tagging(&self) -> Tagging {
+        match self.mode {
+            Mode::Queries => Tagging::InTurn(self.fill / TURN_EVENTS),
+            Mode::Scan | Mode::Streams | Mode::Open => Tagging::Drawn(0),
+        }
+    }
+
+    /// Whether its parts go together.
+    fn check(&self, readers: Option<usize>) -> Result<(), AnyError> {
+        if self.mode != Mode::Queries && (self.cold || readers.is_some()) {
+            return Err("--readers and --cold are for --mode queries".into());
+        }
+        if self.mode == Mode::Queries && !self.fill.is_multiple_of(TURN_EVENTS) {
+            let text = format!("with --mode queries, --fill must be a multiple of {TURN_EVENTS}");
+            return Err(text.into());
+        }
+        Ok(())
+    }
 }
 
 /// Does what the command line says.
@@ -51,8 +79,11 @@ pub(crate) fn run<T: Target>(arguments: &Arguments) -> Result<(), AnyError> {
         streams: arguments.streams,
         payload_bytes: arguments.payload,
         duration: arguments.duration,
+        readers: arguments.readers.unwrap_or(1),
+        cold: arguments.cold,
         seed: arguments.seed,
     };
+    plan.check(arguments.readers)?;
     let folder = Folder::open(place.dir.as_deref())?;
     let events = fill::<T>(&plan, folder.path())?;
     if events != plan.fill {
@@ -76,6 +107,7 @@ pub(crate) fn run<T: Target>(arguments: &Arguments) -> Result<(), AnyError> {
 pub(crate) fn measure<T: Target>(plan: &Plan, folder: &Path) -> Result<Report, AnyError> {
     process::forget_rss_peak();
     let cpu_before = process::cpu_seconds();
+    let queries = plan.mode == Mode::Queries;
     let mut report = Report {
         store: Some(plan.store.as_str()),
         workload: Workload {
@@ -84,6 +116,9 @@ pub(crate) fn measure<T: Target>(plan: &Plan, folder: &Path) -> Result<Report, A
             streams: Some(plan.streams),
             seed: Some(plan.seed),
             duration_seconds: (plan.mode != Mode::Open).then_some(plan.duration.as_secs_f64()),
+            readers: queries.then_some(plan.readers),
+            tags: queries.then_some(1),
+            cold: queries.then_some(plan.cold),
             fill: Some(plan.fill),
             ..Workload::default()
         },
@@ -95,10 +130,11 @@ pub(crate) fn measure<T: Target>(plan: &Plan, folder: &Path) -> Result<Report, A
     } else {
         let target = T::open(folder)?;
         report.environment.backend = Some(target.backend());
-        report.read = match plan.mode {
-            Mode::Scan => scan(&target, plan.duration)?,
-            _ => read_streams(&target, plan)?,
-        };
+        match plan.mode {
+            Mode::Scan => report.read = scan(&target, plan.duration)?,
+            Mode::Queries => report.query = queries::measure(&target, plan, folder)?,
+            Mode::Streams | Mode::Open => report.read = read_streams(&target, plan)?,
+        }
         target.close()?;
     }
     report.resources = Resources {

@@ -20,6 +20,7 @@ use crate::report::json::Report;
 use crate::target::Target;
 use crate::workload::payloads::Pool;
 use crate::workload::streams::Names;
+use crate::workload::tags::Tagging;
 
 /// How often it is killed and opened; the median counts.
 const ROUNDS: usize = 5;
@@ -103,7 +104,8 @@ pub(crate) fn append_until_killed<T: Target>(folder: &Path) -> Result<(), AnyErr
     let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
     let names = (0..STREAMS).map(|number| format!("killed-{time}-{number}").into());
     let names = Names::Listed(names.collect());
-    let mut client = producer(&names, Pool::new(PAYLOAD_BYTES, 1), 1, 0);
+    let pool = Pool::new(PAYLOAD_BYTES, 1);
+    let mut client = producer(&names, pool, Tagging::Drawn(0), 1, 0);
     let endless = Clock::start(Duration::ZERO, None);
     let before = target.content()?;
     let mut now = before;

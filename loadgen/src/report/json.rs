@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::environment::Environment;
 use crate::AnyError;
 use crate::ceiling::Ceiling as Measured;
+use crate::clients::window::Recorded;
 
 /// Everything about one measurement.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -17,6 +18,7 @@ pub(crate) struct Report {
     pub environment: Environment,
     pub append: Append,
     pub read: Read,
+    pub query: Query,
     pub resources: Resources,
     pub ceiling: Ceiling,
     pub ratio: Ratio,
@@ -41,6 +43,12 @@ pub(crate) struct Workload {
     pub zipf: Option<f64>,
     pub expect: Option<&'static str>,
     pub readers: Option<usize>,
+    /// How many tags each event has.
+    pub tags: Option<usize>,
+    /// How many threads query tags beside the appends.
+    pub queries: Option<usize>,
+    /// Whether the page cache of the store's files was dropped before it was read.
+    pub cold: Option<bool>,
     pub input: Option<String>,
     pub seed: Option<u64>,
     pub duration_seconds: Option<f64>,
@@ -89,6 +97,15 @@ pub(crate) struct Read {
     pub open_ns: Option<u64>,
 }
 
+/// Of queries that found something: each reads all events that have a tag.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Query {
+    pub per_second: Option<f64>,
+    pub events_per_second: Option<f64>,
+    pub p50_ns: Option<u64>,
+    pub p99_ns: Option<u64>,
+}
+
 /// Of the whole process: the store and its clients.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Resources {
@@ -126,6 +143,20 @@ impl Latency {
             p99: quantile(0.99),
             p999: quantile(0.999),
             max: quantile(1.0),
+        }
+    }
+}
+
+impl Query {
+    /// What came of queries that were made in so many seconds.
+    pub(crate) fn of(recorded: &Recorded, seconds: f64) -> Self {
+        let latency = Latency::of(&recorded.latency);
+        let per_second = |count: u64| (seconds > 0.0).then(|| count as f64 / seconds);
+        Self {
+            per_second: per_second(recorded.latency.len()),
+            events_per_second: per_second(recorded.counted.events),
+            p50_ns: latency.p50,
+            p99_ns: latency.p99,
         }
     }
 }
@@ -190,6 +221,10 @@ mod tests {
             "/read/bytes_per_second",
             "/read/stream_p50_ns",
             "/read/open_ns",
+            "/query/per_second",
+            "/query/events_per_second",
+            "/query/p50_ns",
+            "/query/p99_ns",
             "/resources/cpu_seconds",
             "/resources/rss_peak_bytes",
             "/ceiling/write_4k_p50_ns",

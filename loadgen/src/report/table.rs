@@ -33,7 +33,7 @@ impl Rows {
 
 /// Everything that was measured, with the environment.
 pub(crate) fn report(report: &Report) -> String {
-    let (append, read) = (&report.append, &report.read);
+    let Report { append, read, query, .. } = report;
     let (ceiling, ratio) = (&report.ceiling, &report.ratio);
     let mut rows = Rows::new();
     rows.add("events", append.events.map(whole));
@@ -55,6 +55,12 @@ pub(crate) fn report(report: &Report) -> String {
     rows.add("read: events/s", read.events_per_second.map(rounded));
     rows.add("read: MB/s", read.bytes_per_second.map(megabytes));
     rows.add("read: p50 of a stream, µs", read.stream_p50_ns.map(micros));
+    rows.add("queries/s", query.per_second.map(rounded));
+    rows.add("query: events/s", query.events_per_second.map(rounded));
+    rows.add("query: p50 µs", query.p50_ns.map(micros));
+    rows.add("query: p99 µs", query.p99_ns.map(micros));
+    let cold = report.workload.cold.filter(|&cold| cold);
+    rows.add("page cache dropped before", cold.map(|_| "yes".into()));
     rows.add("open after a kill, ms", read.open_ns.map(|nanos| hundredths(nanos as f64 / 1e6)));
     let megabytes_of = |bytes: Option<u64>| bytes.map(|bytes| megabytes(bytes as f64));
     rows.add("tail before a kill, MB", megabytes_of(report.workload.open_tail_bytes));
@@ -204,10 +210,15 @@ mod tests {
     fn what_was_not_measured_is_not_in_the_table() {
         let mut measured = Report::default();
         measured.append.events_per_second = Some(12_345.0);
+        measured.query.per_second = Some(2_345.0);
+        measured.query.p50_ns = Some(97_400);
+        measured.workload.cold = Some(true);
         measured.ceiling.stable = Some(false);
         measured.workload.ended_early = Some(true);
         let text = report(&measured);
         assert!(text.contains("12,345") && text.contains("NOT STABLE"));
+        assert!(text.contains("2,345") && text.contains("97.4"));
+        assert!(text.contains("page cache dropped"));
         assert!(text.contains("Ended early"));
         assert!(!text.contains("p99") && !text.contains("verified"));
     }

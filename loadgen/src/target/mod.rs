@@ -11,6 +11,7 @@ pub(crate) mod stratalog;
 
 use std::path::Path;
 
+use ::stratalog::TagsIter;
 pub(crate) use ::stratalog::{Expect, NewEvent};
 
 use crate::AnyError;
@@ -31,6 +32,10 @@ pub(crate) trait Target: Clone + Send + Sync + 'static {
 
     /// Reads a stream from its first event.
     fn read_stream(&self, stream: &str, see: impl FnMut(Seen<'_>)) -> Result<(), AnyError>;
+
+    /// Reads the events that have a tag, in the order of positions. Of their tags, `see` is shown at least
+    /// this one.
+    fn query(&self, tag: &str, see: impl FnMut(Seen<'_>)) -> Result<(), AnyError>;
 
     /// Reads every event in the order of positions, until `see` fails.
     fn read_all(&self, see: impl FnMut(Seen<'_>) -> Result<(), AnyError>) -> Result<(), AnyError>;
@@ -107,12 +112,60 @@ impl Refused {
 }
 
 /// An event as it is read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Seen<'a> {
     pub position: u64,
     pub stream: &'a str,
     pub version: u64,
     pub payload: &'a [u8],
+    pub tags: Tags<'a>,
+}
+
+impl Seen<'_> {
+    /// See [`checksum`].
+    pub(crate) fn checksum(&self) -> u32 {
+        checksum(self.payload, self.tags.clone())
+    }
+}
+
+/// An event's tags in their order, in the form that its store has them in.
+#[derive(Debug, Clone)]
+pub(crate) enum Tags<'a> {
+    Stratalog(TagsIter<'a>),
+    /// With a control character, which tags do not have, between them; empty where there are none.
+    #[cfg(feature = "sqlite")]
+    Joined(&'a str),
+}
+
+impl<'a> Iterator for Tags<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        match self {
+            Self::Stratalog(tags) => tags.next(),
+            #[cfg(feature = "sqlite")]
+            Self::Joined("") => None,
+            #[cfg(feature = "sqlite")]
+            Self::Joined(tags) => {
+                let (tag, rest) = tags.split_once(sqlite::BETWEEN_TAGS).unwrap_or((tags, ""));
+                *tags = rest;
+                Some(tag)
+            }
+        }
+    }
+}
+
+/// The checksum of an event that is to be found again: the CRC-32 of its payload, and of its tags behind
+/// it, each with a byte before it that no text has. Without tags it is that of the payload alone.
+pub(crate) fn checksum<'a>(payload: &[u8], tags: impl Iterator<Item = &'a str>) -> u32 {
+    const BEFORE_TAG: u8 = 0xFF;
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(payload);
+    for tag in tags {
+        hasher.update(&[BEFORE_TAG]);
+        hasher.update(tag.as_bytes());
+    }
+    hasher.finalize()
 }
 
 /// Counts since a store was opened.
@@ -133,4 +186,23 @@ pub(crate) struct Content {
     pub log_bytes: u64,
     /// Files that hold events, for a store that goes on from one file to the next.
     pub segments: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_without_tags_is_that_of_the_payload() {
+        assert_eq!(checksum(b"payload", std::iter::empty()), crc32fast::hash(b"payload"));
+    }
+
+    #[test]
+    fn a_checksum_tells_tags_their_order_and_their_bounds_apart() {
+        let cases = [&["a", "b"][..], &["b", "a"], &["ab"], &["a"], &["a", "b", "b"], &[]];
+        let mut sums = cases.map(|tags| checksum(b"payload", tags.iter().copied()));
+        sums.sort_unstable();
+        assert!(sums.windows(2).all(|pair| pair[0] != pair[1]), "{sums:?}");
+        assert_ne!(checksum(b"payload", ["a"].into_iter()), checksum(b"", ["a"].into_iter()));
+    }
 }

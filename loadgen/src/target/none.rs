@@ -49,6 +49,10 @@ impl Target for NoStore {
         Ok(())
     }
 
+    fn query(&self, _: &str, _: impl FnMut(Seen<'_>)) -> Result<(), AnyError> {
+        Ok(())
+    }
+
     fn scan(&self, _: impl FnMut(&[u8])) -> Result<(), AnyError> {
         Ok(())
     }

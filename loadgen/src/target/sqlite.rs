@@ -16,7 +16,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use tokio::sync::oneshot;
 
 use super::{Acknowledged, Append, Committed, Content, Expect, NewEvent, Pending, Refused};
-use super::{Seen, Target};
+use super::{Seen, Tags, Target};
 use crate::AnyError;
 
 /// The database's file in the store's directory.
@@ -34,7 +34,24 @@ const SCHEMA: &str = "
         type TEXT NOT NULL,
         payload BLOB NOT NULL
     ) STRICT;
-    CREATE UNIQUE INDEX IF NOT EXISTS by_stream ON events (stream, version);";
+    CREATE UNIQUE INDEX IF NOT EXISTS by_stream ON events (stream, version);
+    CREATE TABLE IF NOT EXISTS tags (
+        position INTEGER NOT NULL,
+        place INTEGER NOT NULL,
+        tag TEXT NOT NULL,
+        PRIMARY KEY (position, place)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS by_tag ON tags (tag, position);";
+
+/// What stands between the tags of an event that is read with all of them.
+pub(super) const BETWEEN_TAGS: char = '\x1f';
+
+/// The columns of an event, without its tags.
+const PLAIN: &str = "SELECT position, stream, version, payload, '' FROM events";
+/// The columns of an event, with its tags.
+const TAGGED: &str = "SELECT position, stream, version, payload, coalesce((
+    SELECT group_concat(tag, char(31) ORDER BY place) FROM tags WHERE tags.position = events.position
+    ), '') FROM events";
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -46,6 +63,8 @@ struct Inner {
     /// Connections for reading that nobody uses at the moment.
     idle: Mutex<Vec<Connection>>,
     figures: Arc<Figures>,
+    /// Whether an event had tags when the store was opened; otherwise reading does not look for them.
+    tagged: bool,
     writer: Option<Queue>,
 }
 
@@ -100,7 +119,7 @@ impl Target for Sqlite {
         connection.execute_batch(SCHEMA)?;
         let last = "SELECT coalesce(max(position), 0) FROM events";
         let last: i64 = connection.query_row(last, [], |row| row.get(0))?;
-        let figures = Arc::new(Figures::default());
+        let (tagged, figures) = (is_tagged(&connection)?, Arc::new(Figures::default()));
         let (jobs, queue) = sync_channel(QUEUE);
         let writer = Writer {
             connection,
@@ -111,15 +130,15 @@ impl Target for Sqlite {
         let thread =
             std::thread::Builder::new().name("sqlite".into()).spawn(move || writer.run(&queue))?;
         let writer = Some(Queue { jobs, thread: Mutex::new(Some(thread)) });
-        Ok(Self(Arc::new(Inner { file, idle: Mutex::default(), figures, writer })))
+        Ok(Self(Arc::new(Inner { file, idle: Mutex::default(), figures, tagged, writer })))
     }
 
     fn open_read_only(directory: &Path) -> Result<Self, AnyError> {
         let file = directory.join(FILE);
-        let inner = Inner { file, idle: Mutex::default(), figures: Arc::default(), writer: None };
-        let store = Self(Arc::new(inner));
-        store.reading(|_| Ok(()))?;
-        Ok(store)
+        let connection = open_to_read(&file)?;
+        let tagged = is_tagged(&connection)?;
+        let (idle, figures) = (Mutex::new(vec![connection]), Arc::default());
+        Ok(Self(Arc::new(Inner { file, idle, figures, tagged, writer: None })))
     }
 
     fn append(&self, stream: &str, expect: Expect, events: &[NewEvent]) -> Unsent {
@@ -128,10 +147,23 @@ impl Target for Sqlite {
     }
 
     fn read_stream(&self, stream: &str, mut see: impl FnMut(Seen<'_>)) -> Result<(), AnyError> {
-        const SELECT: &str = "SELECT position, stream, version, payload FROM events WHERE stream = ? ORDER BY version";
+        self.reading(|connection| {
+            let select = format!("{} WHERE stream = ? ORDER BY version", self.columns());
+            let mut select = connection.prepare_cached(&select)?;
+            let mut rows = select.query([stream])?;
+            while let Some(row) = rows.next()? {
+                see(seen(row)?);
+            }
+            Ok(())
+        })
+    }
+
+    fn query(&self, tag: &str, mut see: impl FnMut(Seen<'_>)) -> Result<(), AnyError> {
+        const SELECT: &str = "SELECT position, stream, version, payload, tag
+            FROM tags JOIN events USING (position) WHERE tag = ? ORDER BY position";
         self.reading(|connection| {
             let mut select = connection.prepare_cached(SELECT)?;
-            let mut rows = select.query([stream])?;
+            let mut rows = select.query([tag])?;
             while let Some(row) = rows.next()? {
                 see(seen(row)?);
             }
@@ -143,10 +175,9 @@ impl Target for Sqlite {
         &self,
         mut see: impl FnMut(Seen<'_>) -> Result<(), AnyError>,
     ) -> Result<(), AnyError> {
-        const SELECT: &str =
-            "SELECT position, stream, version, payload FROM events ORDER BY position";
         self.reading(|connection| {
-            let mut select = connection.prepare_cached(SELECT)?;
+            let select = format!("{} ORDER BY position", self.columns());
+            let mut select = connection.prepare_cached(&select)?;
             let mut rows = select.query([])?;
             while let Some(row) = rows.next()? {
                 see(seen(row)?)?;
@@ -212,6 +243,11 @@ impl Target for Sqlite {
 }
 
 impl Sqlite {
+    /// What is selected of events.
+    fn columns(&self) -> &'static str {
+        if self.0.tagged { TAGGED } else { PLAIN }
+    }
+
     fn reading<R>(
         &self,
         read: impl FnOnce(&Connection) -> Result<R, AnyError>,
@@ -220,7 +256,7 @@ impl Sqlite {
         let taken = idle().pop();
         let connection = match taken {
             Some(connection) => connection,
-            None => Connection::open_with_flags(&self.0.file, OpenFlags::SQLITE_OPEN_READ_ONLY)?,
+            None => open_to_read(&self.0.file)?,
         };
         let outcome = read(&connection);
         idle().push(connection);
@@ -283,12 +319,21 @@ fn gone() -> Refused {
     Refused::Failed("the store takes no appends (any more)".into())
 }
 
+fn open_to_read(file: &Path) -> Result<Connection, AnyError> {
+    Ok(Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?)
+}
+
+fn is_tagged(connection: &Connection) -> Result<bool, AnyError> {
+    Ok(connection.query_row("SELECT EXISTS (SELECT 1 FROM tags)", [], |row| row.get(0))?)
+}
+
 fn seen<'a>(row: &'a rusqlite::Row<'_>) -> Result<Seen<'a>, AnyError> {
     Ok(Seen {
         position: unsigned(row.get(0)?)?,
         stream: row.get_ref(1)?.as_str()?,
         version: unsigned(row.get(2)?)?,
         payload: row.get_ref(3)?.as_blob()?,
+        tags: Tags::Joined(row.get_ref(4)?.as_str()?),
     })
 }
 
@@ -363,6 +408,7 @@ impl Writer {
     /// Checks an append and inserts its events.
     fn append(&mut self, append: &Prepared) -> Result<Outcome, AnyError> {
         const INSERT: &str = "INSERT INTO events VALUES (?, ?, ?, ?, ?)";
+        const INSERT_TAG: &str = "INSERT INTO tags VALUES (?, ?, ?)";
         let first = self.next_version(&append.stream)?;
         let last = u64::try_from(first - 1).ok();
         let holds = match append.expect {
@@ -375,10 +421,14 @@ impl Writer {
             return Ok(Err(Refused::Conflict(last)));
         }
         let mut insert = self.connection.prepare_cached(INSERT)?;
+        let mut insert_tag = self.connection.prepare_cached(INSERT_TAG)?;
         let (mut position, mut version) = (self.next_position, first);
         for event in &append.events {
             let (name, payload) = (event.event_type(), event.payload());
             insert.execute(params![position, &*append.stream, version, name, payload])?;
+            for (place, tag) in (0_i64..).zip(event.iter_tags()) {
+                insert_tag.execute(params![position, place, tag])?;
+            }
             (position, version) = (position + 1, version + 1);
         }
         if let Some(next) = self.next_versions.get_mut(&*append.stream) {

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use stratalog::{AppendError, Receipt, Store};
+use stratalog::{AppendError, Query, Receipt, Store};
 
 use super::{Acknowledged, Append, Committed, Content, Expect, NewEvent, Pending, Refused};
-use super::{Seen, Target};
+use super::{Seen, Tags, Target};
 use crate::AnyError;
 
 /// See the module.
@@ -50,6 +50,16 @@ impl Target for Stratalog {
 
     fn read_stream(&self, stream: &str, mut see: impl FnMut(Seen<'_>)) -> Result<(), AnyError> {
         let mut reader = self.0.read_stream(stream).forward();
+        while let Some(batch) = reader.next_batch()? {
+            for event in &batch {
+                see(seen(event));
+            }
+        }
+        Ok(())
+    }
+
+    fn query(&self, tag: &str, mut see: impl FnMut(Seen<'_>)) -> Result<(), AnyError> {
+        let mut reader = self.0.query(Query::any().tags([tag])).forward();
         while let Some(batch) = reader.next_batch()? {
             for event in &batch {
                 see(seen(event));
@@ -165,5 +175,6 @@ fn seen(event: stratalog::EventRef<'_>) -> Seen<'_> {
         stream: event.stream(),
         version: event.version(),
         payload: event.payload(),
+        tags: Tags::Stratalog(event.tags()),
     }
 }
