@@ -1,9 +1,11 @@
 //! Helpers of the whole-store tests: scripts of appends that can be recognised again, the oracle that
-//! judges what an opened store holds, seeds, and a watchdog.
+//! judges what an opened store holds, questions with their obvious answers, seeds, and a watchdog.
 //!
 //! The tests themselves are in `tests/`, one file for each kind of question.
 
+pub mod index_files;
 pub mod oracle;
+pub mod questions;
 pub mod script;
 pub mod seed;
 pub mod watchdog;

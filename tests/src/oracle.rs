@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use stratalog::{EventRef, NewEvent, ReadError, ReaderAll, ReaderStream, Store};
+use stratalog::{
+    EventRef, NewEvent, Query, ReadError, ReaderAll, ReaderQuery, ReaderStream, Store,
+};
 
 use crate::script::{Known, STREAMS, Script};
 
@@ -146,4 +148,44 @@ fn judge_streams(
         }
     }
     Ok(())
+}
+
+/// Judges what a store answers to queries by what it shows when everything is read: each type, each tag, and the
+/// category of the script's streams.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn judge_queries(store: &Store) -> Result<(), String> {
+    let seen = all(store.read_all().forward()).map_err(|error| format!("reading: {error}"))?;
+    let mut wanted: BTreeMap<(bool, &str), Vec<u64>> = BTreeMap::new();
+    for event in &seen {
+        let names = event.event.iter_tags().map(|tag| (true, tag));
+        for name in names.chain([(false, event.event.event_type())]) {
+            wanted.entry(name).or_default().push(event.position);
+        }
+    }
+    let check = |query: Query, positions: &[u64]| {
+        let read = store.query(query.clone());
+        let forward = positions_of(read.clone().forward())?;
+        let mut backward = positions_of(read.backward())?;
+        backward.reverse();
+        if forward != positions || backward != positions {
+            return Err(format!("{query:?} gives {forward:?} and {backward:?}, not {positions:?}"));
+        }
+        Ok(())
+    };
+    for ((is_tag, name), positions) in &wanted {
+        let any = Query::any();
+        check(if *is_tag { any.tags([name]) } else { any.types([name]) }, positions)?;
+    }
+    let all: Vec<u64> = (1..=seen.len() as u64).collect();
+    check(Query::any().category("stream"), &all)
+}
+
+fn positions_of(mut reader: ReaderQuery) -> Result<Vec<u64>, String> {
+    let mut positions = Vec::new();
+    while let Some(batch) = reader.next_batch().map_err(|error| format!("a query: {error}"))? {
+        positions.extend(batch.iter().map(|event| event.position().get()));
+    }
+    Ok(positions)
 }

@@ -24,8 +24,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use stratalog::disk::{CrashPoint, CrashState, Exploration, MemoryDisk, Trace};
+use stratalog::limits::MERGED_AT_ONCE;
 use stratalog::{Case, Options, Store};
-use stratalog_tests::oracle::{Contents, judge};
+use stratalog_tests::index_files::{levels, runs, wait_for_rest};
+use stratalog_tests::oracle::{Contents, judge, judge_queries};
 use stratalog_tests::script::{Known, Script};
 use stratalog_tests::seed;
 
@@ -52,6 +54,8 @@ struct Recorded {
     before: Known,
     /// How many units were appended when it ended.
     units: usize,
+    /// The first moment at which it crashes.
+    from: usize,
 }
 
 /// Opens, appends and closes on `disk`, which holds the units before `units`, and records it.
@@ -69,7 +73,8 @@ fn record(
     assert!(failed.is_none(), "{failed:?}");
     assert_eq!(known, Known::exactly(end));
     store.close().expect("the disk is whole");
-    Recorded { options: options.clone(), script, trace: disk.trace(), before, units: end }
+    let (options, trace) = (options.clone(), disk.trace());
+    Recorded { options, script, trace, before, units: end, from: 0 }
 }
 
 /// Counts, and what was seen.
@@ -80,6 +85,9 @@ struct Sweep {
     inner_states: AtomicU64,
     /// The most batches that were being written where it crashed.
     batches: AtomicUsize,
+    /// States with a merged run that was not whole, and with one beside a run that it was merged from.
+    merging: AtomicU64,
+    merged: AtomicU64,
     seen: Mutex<HashSet<(u128, Known)>>,
     inner_seen: Mutex<HashSet<(u128, usize)>>,
 }
@@ -89,6 +97,14 @@ impl Sweep {
     fn is_new(&self, state: &CrashState, known: Known) -> bool {
         self.states.fetch_add(1, Ordering::Relaxed);
         self.seen.lock().unwrap().insert((state.fingerprint(), known))
+    }
+
+    fn count_merges(&self, disk: &MemoryDisk) {
+        let is_unfinished = |name: &String| is_of_merge(name) && name.ends_with(".next");
+        let merging = disk.file_names().iter().any(is_unfinished);
+        self.merging.fetch_add(u64::from(merging), Ordering::Relaxed);
+        let merged = runs(disk).windows(2).any(|pair| pair[1].0 <= pair[0].1);
+        self.merged.fetch_add(u64::from(merged), Ordering::Relaxed);
     }
 
     fn open(&self, options: &Options, disk: &MemoryDisk) -> Result<Store, String> {
@@ -103,15 +119,16 @@ struct Share {
     goes_on: u64,
     /// The recovery crashes.
     crashes: u64,
+    /// Each name is asked for.
+    queries: u64,
     /// How often each write in flight is garbled, for a store that relies on nothing.
     garbled: usize,
     /// Writes are so large that few of their parts are taken: which of them are kept is what matters.
     large: bool,
 }
 
-/// Sweeps over all crashes of a recorded workload. Gives the most batches of one segment that were being
-/// written at a moment of which it examined a state.
-fn sweep(name: &str, recorded: &Recorded, share: &Share) -> usize {
+/// Sweeps over all crashes of a recorded workload, and gives what it saw.
+fn sweep(name: &str, recorded: &Recorded, share: &Share) -> Sweep {
     let begun = Instant::now();
     let seed = seed::seed(1);
     let sweep = Sweep::default();
@@ -130,7 +147,7 @@ fn sweep(name: &str, recorded: &Recorded, share: &Share) -> usize {
         for thread in 0..THREADS {
             let sweep = &sweep;
             scope.spawn(move || {
-                let points = recorded.trace.crash_points();
+                let points = recorded.trace.crash_points().skip(recorded.from);
                 for point in points.filter(|point| point.index() % THREADS == thread) {
                     let known = Known::at(recorded.before, point.marks());
                     let batches = batches(&point);
@@ -161,7 +178,7 @@ fn sweep(name: &str, recorded: &Recorded, share: &Share) -> usize {
         sweep.recoveries.load(Ordering::Relaxed),
         begun.elapsed().as_secs_f64(),
     );
-    sweep.batches.into_inner()
+    sweep
 }
 
 /// Few of the parts of each write.
@@ -184,6 +201,7 @@ fn examine(
     share: &Share,
 ) -> Result<(), String> {
     let disk = state.disk();
+    sweep.count_merges(&disk);
     let chosen = |one_in: u64| state.fingerprint().is_multiple_of(u128::from(one_in));
     let crashes = chosen(share.crashes);
     if crashes {
@@ -192,6 +210,9 @@ fn examine(
     let store = sweep.open(&recorded.options, &disk)?;
     let trace = crashes.then(|| disk.trace());
     let contents = judge(&store, recorded.script, known)?;
+    if chosen(share.queries) {
+        judge_queries(&store)?;
+    }
     let script = recorded.script;
     if let Some(trace) = trace {
         let quick = Exploration::quick();
@@ -213,7 +234,8 @@ fn examine(
         }
         judge(&store, script, more).map_err(|wrong| format!("after going on: {wrong}"))?;
         let found = store.verify(|_, _| {}).map_err(|error| format!("verify: {error}"))?;
-        let log_is_good = found.findings.iter().all(|finding| finding.file().ends_with(".index"));
+        let is_log = |file: &str| !file.ends_with(".index") && !file.ends_with(".table");
+        let log_is_good = found.findings.iter().all(|finding| !is_log(finding.file()));
         if !log_is_good {
             return Err(format!("verify: {:?}", found.findings));
         }
@@ -252,9 +274,9 @@ fn crash_inside(
 
 fn share() -> Share {
     if long() {
-        Share { goes_on: 1, crashes: 1, garbled: 0, large: false }
+        Share { goes_on: 1, crashes: 1, queries: 1, garbled: 0, large: false }
     } else {
-        Share { goes_on: 16, crashes: 40, garbled: 0, large: false }
+        Share { goes_on: 16, crashes: 40, queries: 16, garbled: 0, large: false }
     }
 }
 
@@ -320,7 +342,7 @@ fn sweep_in_flight(name: &str, seed: u64, options: &Options) {
         panic!("no more than {most} writes of batches were ever under way at once")
     });
     let share = Share { crashes: share().crashes * 50, large: true, ..share() };
-    let visited = sweep(name, &recorded, &share);
+    let visited = sweep(name, &recorded, &share).batches.into_inner();
     assert!(visited >= WRITES_AT_ONCE, "{visited} writes at once where the sweep crashed");
 }
 
@@ -346,6 +368,66 @@ fn a_strict_store_with_several_writes_in_flight_survives_every_crash() {
     let options = Store::options().segment_bytes(1 << 20).strict_blocks(true);
     let name = "a_strict_store_with_several_writes_in_flight_survives_every_crash";
     sweep_in_flight(name, 7, &options);
+}
+
+/// Whether a file is a run of several segments, whole or not.
+fn is_of_merge(name: &str) -> bool {
+    let name = name.strip_suffix(".next").unwrap_or(name);
+    let numbers = name.strip_prefix("terms-").and_then(|rest| rest.strip_suffix(".index"));
+    numbers.and_then(|numbers| numbers.split_once('-')).is_some_and(|(first, last)| first != last)
+}
+
+#[test]
+fn a_store_that_merges_its_runs_survives_every_crash() {
+    let script = Script::small(seed::seed(8));
+    let disk = MemoryDisk::new();
+    let store = open(&options(), &disk).unwrap();
+    let mut units = 0;
+    let mut append = |store: &Store, disk: &MemoryDisk, more: usize| {
+        let (known, failed) = script.run(store, disk, units..units + more);
+        assert!(failed.is_none(), "{failed:?}");
+        units = known.acknowledged;
+        known
+    };
+    // One segment less than are merged.
+    let mut before = Known::exactly(0);
+    while runs(&disk).len() + 1 < MERGED_AT_ONCE {
+        before = append(&store, &disk, 4);
+    }
+    store.close().unwrap();
+    let disk = disk.fork();
+    disk.start_recording();
+    let store = open(&options(), &disk).unwrap();
+    while runs(&disk).len() + 1 == MERGED_AT_ONCE {
+        append(&store, &disk, 4);
+    }
+    // Beside the merge, or behind it.
+    let Known { acknowledged, .. } = append(&store, &disk, 3);
+    wait_for_rest(&disk);
+    assert!(levels(&disk) > 0);
+    store.close().unwrap();
+    let mut recorded = Recorded {
+        options: options(),
+        script,
+        trace: disk.trace(),
+        before,
+        units: acknowledged,
+        from: 0,
+    };
+    let has_merge = |point: &CrashPoint| {
+        let state = point.states(&Exploration::quick()).next();
+        state.is_some_and(|state| state.disk().file_names().iter().any(|name| is_of_merge(name)))
+    };
+    let first = recorded.trace.crash_points().position(|point| has_merge(&point));
+    // What is before is what the other sweeps go through.
+    recorded.from = first.expect("it was merged").saturating_sub(2);
+    let name = "a_store_that_merges_its_runs_survives_every_crash";
+    // Which pieces of a merged run are kept is what matters, and not which of their sectors.
+    let share = Share { queries: share().queries / 4 + 1, large: true, ..share() };
+    let seen = sweep(name, &recorded, &share);
+    let (merging, merged) = (seen.merging.into_inner(), seen.merged.into_inner());
+    println!("{merging} states with a merged run that is not whole, {merged} beside its parts");
+    assert!(merging > 0 && merged > 0, "{merging}, {merged}");
 }
 
 /// A state of a crash late in a workload that recovery has to cut, and how many units are left.
