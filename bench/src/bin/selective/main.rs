@@ -113,6 +113,7 @@ fn fill(subject: Subject, arguments: &Arguments, workload: Workload) -> Result<(
         store.append(workload, numbers)?;
     }
     let there_now = store.head()?;
+    store.settle()?;
     store.close()?;
     if there_now != workload.events() {
         return Err(format!("{} has {there_now} events", directory.display()).into());

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use stratalog::{Expect, NewEvent, Query, Store};
 use umadb_core::db::UmaDb;
@@ -34,6 +35,9 @@ pub trait Opened: Send + Sync {
 
     /// Shows the payload of each event that has the tag, in the order of the log.
     fn query(&self, tag: &str, look: &mut dyn FnMut(&[u8])) -> Result<(), Failure>;
+
+    /// Waits until nothing is done in the background any more, which would be measured else.
+    fn settle(&self) -> Result<(), Failure>;
 
     fn close(self: Box<Self>) -> Result<(), Failure>;
 }
@@ -111,6 +115,20 @@ impl Opened for Store {
         Ok(())
     }
 
+    fn settle(&self) -> Result<(), Failure> {
+        // Runs of the index are merged for a while.
+        const QUIET: Duration = Duration::from_secs(3);
+        let mut last = (self.stats()?.runs, Instant::now());
+        while last.1.elapsed() < QUIET {
+            std::thread::sleep(Duration::from_millis(50));
+            let runs = self.stats()?.runs;
+            if runs != last.0 {
+                last = (runs, Instant::now());
+            }
+        }
+        Ok(())
+    }
+
     fn close(self: Box<Self>) -> Result<(), Failure> {
         Ok((*self).close()?)
     }
@@ -137,6 +155,10 @@ impl Opened for UmaDb {
         for event in self.read(Some(query), None, false, None)? {
             look(&event?.event.data);
         }
+        Ok(())
+    }
+
+    fn settle(&self) -> Result<(), Failure> {
         Ok(())
     }
 
