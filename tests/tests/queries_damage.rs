@@ -276,7 +276,8 @@ fn readers_that_meet_the_same_damage_at_once_all_get_right_answers() {
             let whole = Whole::new(&mut random, 5);
             let disk = whole.disk.fork();
             // A bit in each file, behind the header, so that it is met when that part is read.
-            for (name, bytes) in index_files(&disk) {
+            // One that was being written when the disk was forked may have no part of it yet.
+            for (name, bytes) in index_files(&disk).into_iter().filter(|(_, b)| b.len() > BLOCK) {
                 disk.flip_bit(&name, random.u64(BLOCK as u64..bytes.len() as u64), 1);
             }
             println!("seed {seed}");
