@@ -18,6 +18,7 @@ mod manifest;
 pub(crate) mod names;
 mod pacing;
 mod prepare;
+mod read_ahead;
 mod rebuilding;
 mod run;
 mod seal;

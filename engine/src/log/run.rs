@@ -13,6 +13,7 @@ use arc_swap::ArcSwapOption;
 
 use super::indexing::stamp_of_neighbours;
 use super::names;
+use super::read_ahead::ReadAhead;
 use super::rebuilding::{Held, Rebuilding};
 use super::sealed::{IndexOrRead, SealedSegment};
 use crate::disk::{Access, Disk, Mapping};
@@ -25,8 +26,12 @@ pub(crate) struct OpenRun {
     pub terms: TermRun<Mapping>,
     /// Whether it was built from the log, and is in no file.
     is_built: bool,
+    ahead: ReadAhead,
     _held: Option<Held>,
 }
+
+/// Once so many pages of a run were touched, all of it may be read: a query of one term touches four.
+const TOUCHED_MIN: u32 = 32;
 
 /// See the module.
 #[derive(Debug)]
@@ -130,6 +135,7 @@ impl Run {
     /// with the log from which one of a single segment was to be built.
     pub(crate) fn open(&self) -> Result<Arc<OpenRun>, IndexOrRead> {
         if let Some(open) = self.open.load_full() {
+            open.ahead.looked(open.terms.file(), open.terms.touched(), TOUCHED_MIN);
             return Ok(open);
         }
         let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
@@ -169,7 +175,8 @@ impl Run {
             }
         };
         let terms = terms.inspect_err(|damage| self.give_up_file(damage))?;
-        let open = Arc::new(OpenRun { terms, is_built: false, _held: None });
+        let open =
+            Arc::new(OpenRun { terms, is_built: false, ahead: ReadAhead::default(), _held: None });
         self.open.store(Some(Arc::clone(&open)));
         Ok(open)
     }
@@ -182,7 +189,8 @@ impl Run {
         let keeps = held.is_some();
         let terms = TermRun::open(Mapping::of_bytes(bytes), &self.stamp())
             .map_err(|_| segment.contradicts_itself())?;
-        let open = Arc::new(OpenRun { terms, is_built: true, _held: held });
+        let open =
+            Arc::new(OpenRun { terms, is_built: true, ahead: ReadAhead::default(), _held: held });
         if keeps {
             self.open.store(Some(Arc::clone(&open)));
         }

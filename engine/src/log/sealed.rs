@@ -5,13 +5,14 @@
 //! read goes on. What finds events by their terms is a [`Run`](super::Run).
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
 
 use super::indexing::{Built, build_from_log, stamp_of};
 use super::names;
+use super::read_ahead::ReadAhead;
 use super::rebuilding::{Held, Rebuilding};
 use crate::commit::TypeTable;
 use crate::disk::{Access, Disk, Mapping};
@@ -33,8 +34,33 @@ pub(crate) struct OpenSegment {
     pub types: Arc<TypeTable>,
     /// Whether the table was built from the log, and is in no file.
     is_built: bool,
+    ahead: ReadAhead,
+    /// How many of its events had to be read from the disk, each by itself.
+    scattered: AtomicU32,
+    log_ahead: ReadAhead,
     _held: Option<Held>,
 }
+
+impl OpenSegment {
+    fn new(
+        log: Mapping,
+        (table, types): (SegmentTable<Mapping>, Arc<TypeTable>),
+        is_built: bool,
+        held: Option<Held>,
+    ) -> Arc<Self> {
+        let (ahead, scattered, log_ahead) = Default::default();
+        Arc::new(Self { log, table, types, is_built, ahead, scattered, log_ahead, _held: held })
+    }
+
+    /// An event of it has to be read from the disk by itself.
+    pub(crate) fn read_scattered(&self) {
+        let scattered = self.scattered.fetch_add(1, Ordering::Relaxed);
+        self.log_ahead.looked(&self.log, scattered, TOUCHED_MIN);
+    }
+}
+
+/// Once so many pages of a table were touched, all of it may be read.
+const TOUCHED_MIN: u32 = 8;
 
 /// See the module.
 #[derive(Debug)]
@@ -74,6 +100,7 @@ impl SealedSegment {
     /// [`ReadError`].
     pub(crate) fn open(&self) -> Result<Arc<OpenSegment>, ReadError> {
         if let Some(open) = self.open.load_full() {
+            open.ahead.looked(open.table.file(), open.table.touched(), TOUCHED_MIN);
             return Ok(open);
         }
         let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
@@ -243,8 +270,7 @@ impl SealedSegment {
         match table.and_then(|table| types_of(&table).map(|types| (table, types))) {
             Ok((table, types)) => {
                 let log = log.clone();
-                let open = OpenSegment { log, table, types, is_built: false, _held: None };
-                let open = Arc::new(open);
+                let open = OpenSegment::new(log, (table, types), false, None);
                 self.open.store(Some(Arc::clone(&open)));
                 Ok(Some(open))
             }
@@ -271,7 +297,7 @@ impl SealedSegment {
         let contradiction = |_| self.contradicts_itself();
         let table = SegmentTable::open(Mapping::of_bytes(bytes), &stamp).map_err(contradiction)?;
         let types = types_of(&table).map_err(contradiction)?;
-        let open = Arc::new(OpenSegment { log, table, types, is_built: true, _held: held });
+        let open = OpenSegment::new(log, (table, types), true, held);
         if keeps {
             self.open.store(Some(Arc::clone(&open)));
         }

@@ -61,7 +61,33 @@ impl Located {
     pub(super) fn find(&mut self, run: &Run, ordinals: &[u32]) {
         self.events.clear();
         self.segments.clear();
-        self.failed = self.open_segments(run, ordinals).err();
+        self.failed = None;
+        let mut positions = ordinals.iter().map(|o| run.first_position() + u64::from(*o));
+        let opened = positions.try_for_each(|position| self.add(run, position));
+        self.locate();
+        self.failed = opened.err().or(self.failed.take());
+    }
+
+    /// Adds an event of a run, to be located with others: all in the order of the read.
+    ///
+    /// # Errors
+    /// [`ReadError`], where its segment cannot be opened.
+    pub(super) fn add(&mut self, run: &Run, position: u64) -> Result<(), ReadError> {
+        let known = self.segments.last().is_some_and(|(segment, _)| {
+            let content = &segment.content;
+            (content.first_position..content.next_position()).contains(&position)
+        });
+        if !known {
+            let segment = run.segment_of(position);
+            self.segments.push((Arc::clone(segment), segment.open()?));
+        }
+        let segment = self.segments.len() - 1;
+        self.events.push(Place { position, segment, offset: 0 });
+        Ok(())
+    }
+
+    /// Locates what was added, and has the frames fetched.
+    pub(super) fn locate(&mut self) {
         self.fetch_tables();
         if let Err((located, error)) = self.look_up() {
             self.events.truncate(located);
@@ -76,23 +102,6 @@ impl Located {
     /// [`ReadError`].
     pub(super) fn outcome(&mut self) -> Result<(), ReadError> {
         self.failed.take().map_or(Ok(()), Err)
-    }
-
-    fn open_segments(&mut self, run: &Run, ordinals: &[u32]) -> Result<(), ReadError> {
-        for ordinal in ordinals {
-            let position = run.first_position() + u64::from(*ordinal);
-            let known = self.segments.last().is_some_and(|(segment, _)| {
-                let content = &segment.content;
-                (content.first_position..content.next_position()).contains(&position)
-            });
-            if !known {
-                let segment = run.segment_of(position);
-                self.segments.push((Arc::clone(segment), segment.open()?));
-            }
-            let segment = self.segments.len() - 1;
-            self.events.push(Place { position, segment, offset: 0 });
-        }
-        Ok(())
     }
 
     /// Looks up where the frames are; on an error, how many could be.
@@ -119,7 +128,7 @@ impl Located {
     /// Has the parts of the tables that say where the events are read from the disk together, if they are not in
     /// memory: each would else be waited for by itself.
     fn fetch_tables(&self) {
-        self.fetch_where_cold(|place, open, segment| {
+        let _ = self.fetch_where_cold(|place, open, segment| {
             let at = open.table.offset_at(ordinal_in(segment, place.position));
             (open.table.file(), at, size_of::<u32>())
         });
@@ -130,22 +139,29 @@ impl Located {
     fn fetch_frames(&self) {
         /// Most frames are shorter.
         const COLD_BYTES: usize = 1024;
-        self.fetch_where_cold(|place, open, _| {
+        let cold = self.fetch_where_cold(|place, open, _| {
             let offset = usize::try_from(place.offset).unwrap_or(usize::MAX);
             (&open.log, offset, COLD_BYTES)
         });
+        if cold {
+            for place in &self.events {
+                self.segments[place.segment].1.read_scattered();
+            }
+        }
         let log = |place: &Place| &*self.segments[place.segment].1.log;
         fetch(self.events.iter().map(|place| (log(place), place.offset)));
     }
 
-    /// Asks for parts of files at once, if the first or the last of them is not in memory.
+    /// Asks for parts of files at once, if the first or the last of them is not in memory; says whether it did.
     fn fetch_where_cold(
         &self,
         part: impl for<'a> Fn(&Place, &'a OpenSegment, &SealedSegment) -> (&'a Mapping, usize, usize),
-    ) {
-        let (Some(first), Some(last)) = (self.events.first(), self.events.last()) else { return };
+    ) -> bool {
+        let (Some(first), Some(last)) = (self.events.first(), self.events.last()) else {
+            return false;
+        };
         if self.events.len() == 1 {
-            return;
+            return false;
         }
         let part = |place: &Place| {
             let (segment, open) = &self.segments[place.segment];
@@ -155,12 +171,14 @@ impl Located {
             let (map, at, bytes) = part(place);
             !map.is_cached(at, bytes)
         };
-        if is_cold(last) || is_cold(first) {
+        let cold = is_cold(last) || is_cold(first);
+        if cold {
             for place in &self.events {
                 let (map, at, bytes) = part(place);
                 map.prefetch(at, bytes);
             }
         }
+        cold
     }
 }
 

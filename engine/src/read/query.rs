@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::batch::Batch;
-use super::locate::{LOCATED_AT_ONCE, Located};
+use super::locate::{LOCATED_AT_ONCE, Located, Place};
 use super::{Reads, Stopped};
 use crate::commit::LiveSegment;
 use crate::error::ReadError;
@@ -80,14 +80,20 @@ impl ReadQuery {
     /// Begins with the first event that matches. What becomes durable while it is read is returned as well.
     pub fn forward(self) -> ReaderQuery {
         let next = self.from;
-        ReaderQuery { next, order: Order::Forward, head: self.reads.watermark.get(), read: self }
+        ReaderQuery {
+            next,
+            order: Order::Forward,
+            head: self.reads.watermark.get(),
+            is_dense: false,
+            read: self,
+        }
     }
 
     /// Begins with the last event that matches and is durable now, and goes back.
     pub fn backward(self) -> ReaderQuery {
         let head = self.reads.watermark.get();
         let next = head.min(self.upto);
-        ReaderQuery { next, order: Order::Backward, head, read: self }
+        ReaderQuery { next, order: Order::Backward, head, is_dense: false, read: self }
     }
 }
 
@@ -99,6 +105,8 @@ pub struct ReaderQuery {
     next: u64,
     order: Order,
     head: u64,
+    /// Whether the run that was read last had more candidates than are located together.
+    is_dense: bool,
 }
 
 impl ReaderQuery {
@@ -153,6 +161,12 @@ impl ReaderQuery {
                 break;
             }
             match part {
+                Part::Run(_) if !self.is_dense => {
+                    if !self.fill_sparse(catalog, query, batch)? {
+                        break;
+                    }
+                    continue;
+                }
                 Part::Run(run) => {
                     let reads = Arc::clone(&self.read.reads);
                     let open = reads.opened(run)?;
@@ -165,6 +179,7 @@ impl ReaderQuery {
                 break;
             }
             // Nothing else in this part matches.
+            self.is_dense = false;
             self.next = if self.order == Order::Forward { end } else { first - 1 };
         }
         Ok(())
@@ -210,6 +225,101 @@ impl ReaderQuery {
         Ok(())
     }
 
+    /// Adds what matches in one or several runs, the candidates of which are few: they are located together, so that a
+    /// disk that has to be waited for is waited for once. Says whether it got anywhere.
+    fn fill_sparse(
+        &mut self,
+        catalog: &Catalog,
+        query: &Prepared,
+        batch: &mut Batch,
+    ) -> Result<bool, Stopped> {
+        let room = (READ_BATCH_EVENTS - batch.len()).min(LOCATED_AT_ONCE);
+        let wanted = usize::try_from(self.read.limit).map_or(room, |limit| room.min(limit));
+        let (mut located, mut resume) = (Located::default(), self.next);
+        while located.places().len() < wanted
+            && self.is_asked_for(resume)
+            && let Some(Part::Run(run)) = catalog.part_at(resume)
+        {
+            let (first, end) = (run.first_position(), run.next_position().min(self.head + 1));
+            if self.order == Order::Forward && resume >= end {
+                break;
+            }
+            match self.gather(run, query, resume, wanted, &mut located) {
+                Ok(Some(next)) => {
+                    self.is_dense =
+                        located.places().len() == LOCATED_AT_ONCE && resume == self.next;
+                    resume = next;
+                    break;
+                }
+                Ok(None) => resume = if self.order == Order::Forward { end } else { first - 1 },
+                Err(error) if located.places().is_empty() => return Err(error),
+                // It is met again, before anything else, when the rest is asked for.
+                Err(_) => break,
+            }
+        }
+        let begun_at = self.next;
+        located.locate();
+        for place in located.places() {
+            if batch.is_full() {
+                return Ok(true);
+            }
+            self.take(&located, place, query, batch)?;
+        }
+        located.outcome()?;
+        // Where a run failed in the middle, it is behind the last one that was looked at.
+        self.next = match self.order {
+            Order::Forward => resume.max(self.next),
+            Order::Backward => resume.min(self.next),
+        };
+        Ok(self.next != begun_at)
+    }
+
+    /// Adds candidates of a run to what is located together, up to so many; gives the position of the first one that
+    /// was not added, if there is one.
+    fn gather(
+        &self,
+        run: &Arc<Run>,
+        query: &Prepared,
+        from: u64,
+        wanted: usize,
+        located: &mut Located,
+    ) -> Result<Option<u64>, Stopped> {
+        let reads = &self.read.reads;
+        let open = reads.opened(run)?;
+        let failed = |damage: IndexDamage| reads.failed(run, Some(&open), damage.into());
+        let from = ordinal(from, run.first_position());
+        let candidates = Candidates::new(query, &*open, self.order, from).map_err(failed)?;
+        for ordinal in candidates {
+            let position = run.first_position() + u64::from(ordinal.map_err(failed)?);
+            if located.places().len() == wanted || !self.is_asked_for(position) {
+                return Ok(Some(position));
+            }
+            located.add(run, position)?;
+        }
+        Ok(None)
+    }
+
+    /// Adds a located event, if it matches.
+    fn take(
+        &mut self,
+        located: &Located,
+        place: &Place,
+        query: &Prepared,
+        batch: &mut Batch,
+    ) -> Result<(), ReadError> {
+        let (segment, open) = located.segment(place);
+        let frame = located.frame(place)?;
+        let event_type = open.types.get(frame.type_ref());
+        // Of a type that is not defined: reported below.
+        if event_type.is_none_or(|known| matches(query, &frame, &known.name)) {
+            let source = batch.source_sealed(open);
+            batch.push_sealed(source, segment, open, place.offset, &frame)?;
+            self.read.limit -= 1;
+        }
+        self.pass(place.position);
+        Ok(())
+    }
+
     fn fill_run(
         &mut self,
         run: &Run,
@@ -240,16 +350,7 @@ impl ReaderQuery {
                 if batch.is_full() {
                     break;
                 }
-                let (segment, open) = located.segment(place);
-                let frame = located.frame(place)?;
-                let event_type = open.types.get(frame.type_ref());
-                // Of a type that is not defined: reported below.
-                if event_type.is_none_or(|known| matches(query, &frame, &known.name)) {
-                    let source = batch.source_sealed(open);
-                    batch.push_sealed(source, segment, open, place.offset, &frame)?;
-                    self.read.limit -= 1;
-                }
-                self.pass(place.position);
+                self.take(&located, place, query, batch)?;
             }
             // What could not be located is behind all that could.
             located.outcome()?;

@@ -6,7 +6,7 @@
 //! by the next open or `verify`, not by this one. It calls `layout` and CRC-32; `table`, `run`, `postings`
 //! and `verify` read through it, `write` computes by it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crc32fast::Hasher;
 
@@ -47,6 +47,8 @@ pub(super) struct Checked {
     table_seen: AtomicBool,
     /// A bit a page. Two threads may check the same page at once: both come to the same result.
     pages_seen: Box<[AtomicU64]>,
+    /// How many were touched for the first time.
+    touched: AtomicU32,
 }
 
 impl Checked {
@@ -59,7 +61,14 @@ impl Checked {
             seed,
             table_seen: AtomicBool::new(false),
             pages_seen: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            touched: AtomicU32::new(0),
         }
+    }
+
+    /// How many pages were touched for the first time: each may have had to be read from the disk. Two threads may
+    /// count the same one.
+    pub(super) fn touched(&self) -> u32 {
+        self.touched.load(Ordering::Relaxed)
     }
 }
 
@@ -125,6 +134,7 @@ impl<'a> View<'a> {
 
     #[cold]
     fn check_new_page(&self, page: usize) -> Result<(), IndexDamage> {
+        self.checked.touched.fetch_add(1, Ordering::Relaxed);
         if !self.checked.table_seen.load(Ordering::Relaxed) {
             self.check_table()?;
             self.checked.table_seen.store(true, Ordering::Relaxed);

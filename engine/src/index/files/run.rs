@@ -128,6 +128,12 @@ impl<M: Deref<Target = [u8]>> TermRun<M> {
         })
     }
 
+    /// How many pages of the file were touched for the first time.
+    #[inline]
+    pub(crate) fn touched(&self) -> u32 {
+        self.checked.touched()
+    }
+
     /// Checks every page and everything that the file says of itself.
     pub(crate) fn verify_all(&self) -> Result<(), IndexDamage> {
         self.view().verify_run()

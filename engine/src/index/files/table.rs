@@ -97,6 +97,12 @@ impl<M: Deref<Target = [u8]>> SegmentTable<M> {
         Ok(low.checked_sub(1).map_or(0, |early| early * TIMES_EVERY + 1)..end)
     }
 
+    /// How many pages of the file were touched for the first time.
+    #[inline]
+    pub(crate) fn touched(&self) -> u32 {
+        self.checked.touched()
+    }
+
     /// How many event types the segment has.
     pub(crate) fn event_types(&self) -> u32 {
         self.checked.header.types
