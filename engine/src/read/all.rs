@@ -3,8 +3,9 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use super::Reads;
 use super::batch::Batch;
+use super::span::Span;
+use super::{Reads, ordinal};
 use crate::error::ReadError;
 use crate::event::Position;
 use crate::limits::{READ_BATCH_EVENTS, RECORD_ALIGN};
@@ -15,51 +16,47 @@ use crate::log::{CatalogSegment, IndexOrRead, OpenSegment, SealedSegment};
 #[must_use = "nothing is read before `forward` or `backward`"]
 pub struct ReadAll {
     reads: Arc<Reads>,
-    /// The first position that may be returned.
-    from: u64,
-    /// The last.
-    upto: u64,
-    limit: u64,
+    span: Span,
 }
 
 impl ReadAll {
     pub(crate) fn new(reads: Arc<Reads>) -> Self {
-        Self { reads, from: 1, upto: u64::MAX, limit: u64::MAX }
+        Self { reads, span: Span::all() }
     }
 
     /// Only events behind this position; 0, the default, is before all.
     pub fn after(mut self, position: impl Into<Position>) -> Self {
-        self.from = position.into().0.saturating_add(1);
+        self.span.after(position.into());
         self
     }
 
     /// Only events from this position on, itself included.
     pub fn from(mut self, position: impl Into<Position>) -> Self {
-        self.from = position.into().0.max(1);
+        self.span.from(position.into());
         self
     }
 
     /// Only events before this position.
     pub fn before(mut self, position: impl Into<Position>) -> Self {
-        self.upto = position.into().0.saturating_sub(1);
+        self.span.before(position.into());
         self
     }
 
     /// At most this many events; 0 gives none. Default: no limit.
     pub fn limit(mut self, events: u64) -> Self {
-        self.limit = events;
+        self.span.limit = events;
         self
     }
 
     /// Begins with the first event. What becomes durable while it is read is returned as well.
     pub fn forward(self) -> ReaderAll {
-        let next = self.from;
+        let next = self.span.from;
         ReaderAll { read: self, next, backward: false, prefetched: None }
     }
 
     /// Begins with the last event that is durable now, and goes back.
     pub fn backward(self) -> ReaderAll {
-        let next = self.reads.watermark.get().min(self.upto);
+        let next = self.reads.watermark.get().min(self.span.upto);
         ReaderAll { read: self, next, backward: true, prefetched: None }
     }
 }
@@ -84,10 +81,10 @@ impl ReaderAll {
     /// [`ReadError`]. What was read before the damage is returned first; a further call reports the same
     /// error again. To go on, read from behind the damage.
     pub fn next_batch(&mut self) -> Result<Option<Batch>, ReadError> {
-        let upto = self.read.reads.watermark.get().min(self.read.upto);
+        let upto = self.read.reads.watermark.get().min(self.read.span.upto);
         let catalog = self.read.reads.catalogs.load();
         let mut batch = Batch::default();
-        while self.wants(&batch, self.read.from..=upto) {
+        while self.wants(&batch, self.read.span.from..=upto) {
             let Some(index) = catalog.find(self.next) else { break };
             let before = self.next;
             match self.fill(&mut batch, &catalog.segments[index], upto) {
@@ -123,11 +120,12 @@ impl ReaderAll {
                     return Ok(());
                 }
                 let room = READ_BATCH_EVENTS - batch.len();
-                let wanted = to_u32(room).min(u32::try_from(self.read.limit).unwrap_or(u32::MAX));
+                let wanted =
+                    to_u32(room).min(u32::try_from(self.read.span.limit).unwrap_or(u32::MAX));
                 let next = ordinal(self.next, first);
                 if self.backward {
                     let start = (next + 1).saturating_sub(wanted);
-                    let start = start.max(ordinal(self.read.from.max(first), first));
+                    let start = start.max(ordinal(self.read.span.from.max(first), first));
                     let offsets = open.table.offsets(start..next + 1)?;
                     self.fill_sealed(batch, sealed, open, offsets.rev())
                 } else {
@@ -197,15 +195,14 @@ impl ReaderAll {
     /// Whether the next event belongs into this batch, if it is in the range.
     fn wants(&self, batch: &Batch, range: RangeInclusive<u64>) -> bool {
         !batch.is_full()
-            && self.read.limit > 0
-            && self.next >= self.read.from
-            && self.next <= self.read.upto
+            && self.read.span.limit > 0
+            && self.read.span.contains(self.next, u64::MAX)
             && range.contains(&self.next)
     }
 
     #[inline]
     fn advance(&mut self) {
-        self.read.limit -= 1;
+        self.read.span.limit -= 1;
         // Position 0 is before all events, so that going back ends there.
         self.next = if self.backward { self.next - 1 } else { self.next + 1 };
     }
@@ -213,8 +210,4 @@ impl ReaderAll {
 
 fn to_u32(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-fn ordinal(position: u64, first: u64) -> u32 {
-    u32::try_from(position - first).unwrap_or(u32::MAX)
 }

@@ -10,6 +10,7 @@ mod find;
 mod locate;
 mod query;
 mod sources;
+mod span;
 mod stream;
 mod streams;
 
@@ -49,6 +50,12 @@ impl From<ReadError> for Stopped {
     fn from(error: ReadError) -> Self {
         Self::Read(error)
     }
+}
+
+/// Where a position stands in a part of the log that begins with `first`: the first place for those before.
+#[inline]
+fn ordinal(position: u64, first: u64) -> u32 {
+    u32::try_from(position.saturating_sub(first)).unwrap_or(u32::MAX)
 }
 
 impl Reads {

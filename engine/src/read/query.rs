@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::locate::{LOCATED_AT_ONCE, Located, Place};
-use super::{Reads, Stopped};
+use super::span::Span;
+use super::{Reads, Stopped, ordinal};
 use crate::commit::LiveSegment;
 use crate::error::ReadError;
 use crate::event::Position;
@@ -17,7 +18,7 @@ use crate::index::{
     IndexDamage, LivePostings, LiveRange, SealedPostings, SealedRange, Term, TermHash,
 };
 use crate::limits::READ_BATCH_EVENTS;
-use crate::log::{Catalog, IndexOrRead, OpenRun, Part, Run};
+use crate::log::{Catalog, OpenRun, Part, Run};
 use crate::query::{Candidates, InvalidQuery, Order, PostingList, Prepared, Query, TermLists};
 
 /// A read of the events that match a query, to be narrowed and begun.
@@ -40,60 +41,50 @@ use crate::query::{Candidates, InvalidQuery, Order, PostingList, Prepared, Query
 pub struct ReadQuery {
     reads: Arc<Reads>,
     query: Result<Arc<Prepared>, InvalidQuery>,
-    /// The first position that may be returned.
-    from: u64,
-    /// The last.
-    upto: u64,
-    limit: u64,
+    span: Span,
 }
 
 impl ReadQuery {
     pub(crate) fn new(reads: Arc<Reads>, query: Query) -> Self {
         let query = Prepared::new(query).map(Arc::new);
-        Self { reads, query, from: 1, upto: u64::MAX, limit: u64::MAX }
+        Self { reads, query, span: Span::all() }
     }
 
     /// Only events behind this position; 0, the default, is before all.
     pub fn after(mut self, position: impl Into<Position>) -> Self {
-        self.from = position.into().0.saturating_add(1);
+        self.span.after(position.into());
         self
     }
 
     /// Only events from this position on, itself included.
     pub fn from(mut self, position: impl Into<Position>) -> Self {
-        self.from = position.into().0.max(1);
+        self.span.from(position.into());
         self
     }
 
     /// Only events before this position.
     pub fn before(mut self, position: impl Into<Position>) -> Self {
-        self.upto = position.into().0.saturating_sub(1);
+        self.span.before(position.into());
         self
     }
 
     /// At most this many events; 0 gives none. Default: no limit.
     pub fn limit(mut self, events: u64) -> Self {
-        self.limit = events;
+        self.span.limit = events;
         self
     }
 
     /// Begins with the first event that matches. What becomes durable while it is read is returned as well.
     pub fn forward(self) -> ReaderQuery {
-        let next = self.from;
-        ReaderQuery {
-            next,
-            order: Order::Forward,
-            head: self.reads.watermark.get(),
-            is_dense: false,
-            read: self,
-        }
+        let next = self.span.from;
+        ReaderQuery { next, order: Order::Forward, head: self.reads.watermark.get(), read: self }
     }
 
     /// Begins with the last event that matches and is durable now, and goes back.
     pub fn backward(self) -> ReaderQuery {
         let head = self.reads.watermark.get();
-        let next = head.min(self.upto);
-        ReaderQuery { next, order: Order::Backward, head, is_dense: false, read: self }
+        let next = head.min(self.span.upto);
+        ReaderQuery { next, order: Order::Backward, head, read: self }
     }
 }
 
@@ -105,8 +96,6 @@ pub struct ReaderQuery {
     next: u64,
     order: Order,
     head: u64,
-    /// Whether the run that was read last had more candidates than are located together.
-    is_dense: bool,
 }
 
 impl ReaderQuery {
@@ -151,50 +140,43 @@ impl ReaderQuery {
         while self.wants_more(batch)
             && let Some(part) = catalog.part_at(self.next)
         {
-            let first = part.first_position();
-            let end = match part {
-                // What was sealed a moment ago may reach beyond the head that was seen: that is for the next look.
-                Part::Run(run) => run.next_position().min(self.head + 1),
-                Part::Live(live) => first + u64::from(live.visible_events(self.head)),
-            };
-            if self.order == Order::Forward && self.next >= end {
-                break;
-            }
             match part {
-                Part::Run(_) if !self.is_dense => {
-                    if !self.fill_sparse(catalog, query, batch)? {
+                Part::Run(_) => self.fill_runs(catalog, query, batch)?,
+                Part::Live(live) => {
+                    let (first, visible) = (live.first_position, live.visible_events(self.head));
+                    let end = first + u64::from(visible);
+                    if self.order == Order::Forward && self.next >= end {
                         break;
                     }
-                    continue;
+                    self.fill_live(live, query, batch)?;
+                    if self.room(batch) == 0 {
+                        break;
+                    }
+                    // Nothing else in this part matches.
+                    self.next = if self.order == Order::Forward { end } else { first - 1 };
                 }
-                Part::Run(run) => {
-                    let reads = Arc::clone(&self.read.reads);
-                    let open = reads.opened(run)?;
-                    let filled = self.fill_run(run, &open, query, batch);
-                    filled.map_err(|error| reads.failed(run, Some(&open), error))?;
-                }
-                Part::Live(live) => self.fill_live(live, query, batch)?,
             }
-            if batch.is_full() || self.read.limit == 0 {
-                break;
-            }
-            // Nothing else in this part matches.
-            self.is_dense = false;
-            self.next = if self.order == Order::Forward { end } else { first - 1 };
         }
         Ok(())
     }
 
     /// Whether the batch has room, and something in the range that was asked for was not looked at yet.
     fn wants_more(&self, batch: &Batch) -> bool {
-        !batch.is_full()
-            && self.read.limit > 0
-            && (self.read.from.max(1)..=self.read.upto.min(self.head)).contains(&self.next)
+        self.room(batch) > 0 && self.is_asked_for(self.next)
     }
 
-    /// Whether an event of the part, in the order of the read, is in the range that was asked for.
+    /// How many events more may be added, as far as it matters for what is located together.
+    fn room(&self, batch: &Batch) -> usize {
+        if batch.is_full() {
+            return 0;
+        }
+        let room = (READ_BATCH_EVENTS - batch.len()).min(LOCATED_AT_ONCE);
+        usize::try_from(self.read.span.limit).map_or(room, |limit| room.min(limit))
+    }
+
+    /// Whether a position is in the range that was asked for, and was durable when the head was seen.
     fn is_asked_for(&self, position: u64) -> bool {
-        (self.read.from..=self.read.upto.min(self.head)).contains(&position)
+        self.read.span.contains(position, self.head)
     }
 
     fn fill_live(
@@ -210,7 +192,7 @@ impl ReaderQuery {
         // Lists in memory are not damaged.
         for ordinal in candidates.into_iter().flatten().map_while(Result::ok) {
             let position = first + u64::from(ordinal);
-            if batch.is_full() || self.read.limit == 0 || !self.is_asked_for(position) {
+            if self.room(batch) == 0 || !self.is_asked_for(position) {
                 break;
             }
             let is_wanted = |frame: &Frame<'_>| {
@@ -218,85 +200,96 @@ impl ReaderQuery {
                 event_type.is_some_and(|known| matches(query, frame, &known.name))
             };
             if batch.push_live_if(live, ordinal, position, is_wanted)? {
-                self.read.limit -= 1;
+                self.read.span.limit -= 1;
             }
             self.pass(position);
         }
         Ok(())
     }
 
-    /// Adds what matches in one or several runs, the candidates of which are few: they are located together, so that a
-    /// disk that has to be waited for is waited for once. Says whether it got anywhere.
-    fn fill_sparse(
+    /// Adds what matches in the runs from here on. Candidates are located together, also where they are of several
+    /// runs, so that a disk that has to be waited for is waited for once.
+    fn fill_runs(
         &mut self,
         catalog: &Catalog,
         query: &Prepared,
         batch: &mut Batch,
-    ) -> Result<bool, Stopped> {
-        let room = (READ_BATCH_EVENTS - batch.len()).min(LOCATED_AT_ONCE);
-        let wanted = usize::try_from(self.read.limit).map_or(room, |limit| room.min(limit));
+    ) -> Result<(), Stopped> {
         let (mut located, mut resume) = (Located::default(), self.next);
-        while located.places().len() < wanted
-            && self.is_asked_for(resume)
-            && let Some(Part::Run(run)) = catalog.part_at(resume)
-        {
-            let (first, end) = (run.first_position(), run.next_position().min(self.head + 1));
-            if self.order == Order::Forward && resume >= end {
-                break;
+        let gathered = loop {
+            let asked_for = self.is_asked_for(resume);
+            let Some(Part::Run(run)) = catalog.part_at(resume).filter(|_| asked_for) else {
+                break Ok(());
+            };
+            match self.fill_run(run, query, &mut located, batch, resume) {
+                Ok(next) => resume = next,
+                Err(error) => break Err(error),
             }
-            match self.gather(run, query, resume, wanted, &mut located) {
-                Ok(Some(next)) => {
-                    self.is_dense =
-                        located.places().len() == LOCATED_AT_ONCE && resume == self.next;
-                    resume = next;
-                    break;
+            if self.room(batch) == 0 {
+                break Ok(());
+            }
+        };
+        // What is before that which could not be looked into; it is met again where this was left.
+        self.take_located(&mut located, query, batch)?;
+        gathered?;
+        if !batch.is_full() {
+            self.next = resume;
+        }
+        Ok(())
+    }
+
+    /// Has a run's candidates located, and adds what matches of them and of those before, as often as enough were
+    /// gathered; gives the position at which to go on.
+    fn fill_run(
+        &mut self,
+        run: &Arc<Run>,
+        query: &Prepared,
+        located: &mut Located,
+        batch: &mut Batch,
+        from: u64,
+    ) -> Result<u64, Stopped> {
+        let reads = Arc::clone(&self.read.reads);
+        let open = reads.opened(run)?;
+        let failed = |damage: IndexDamage| reads.failed(run, Some(&open), damage.into());
+        let first = run.first_position();
+        let from = ordinal(from, first);
+        let candidates = Candidates::new(query, &*open, self.order, from).map_err(failed)?;
+        for ordinal in candidates {
+            let position = first + u64::from(ordinal.map_err(failed)?);
+            if !self.is_asked_for(position) {
+                return Ok(position);
+            }
+            located.add(run, position)?;
+            if located.places().len() >= self.room(batch) {
+                self.take_located(located, query, batch)?;
+                if self.room(batch) == 0 {
+                    return Ok(self.next);
                 }
-                Ok(None) => resume = if self.order == Order::Forward { end } else { first - 1 },
-                Err(error) if located.places().is_empty() => return Err(error),
-                // It is met again, before anything else, when the rest is asked for.
-                Err(_) => break,
             }
         }
-        let begun_at = self.next;
+        // Nothing else in this run matches. What was sealed a moment ago may reach beyond the head that was seen: that
+        // is for the next look.
+        let end = run.next_position().min(self.head + 1);
+        Ok(if self.order == Order::Forward { end } else { first - 1 })
+    }
+
+    /// Locates what was gathered, and adds what matches of it until the batch is full.
+    fn take_located(
+        &mut self,
+        located: &mut Located,
+        query: &Prepared,
+        batch: &mut Batch,
+    ) -> Result<(), ReadError> {
+        let mut located = std::mem::take(located);
         located.locate();
         for place in located.places() {
             if batch.is_full() {
-                return Ok(true);
+                return Ok(());
             }
             self.take(&located, place, query, batch)?;
         }
-        located.outcome()?;
-        // Where a run failed in the middle, it is behind the last one that was looked at.
-        self.next = match self.order {
-            Order::Forward => resume.max(self.next),
-            Order::Backward => resume.min(self.next),
-        };
-        Ok(self.next != begun_at)
-    }
-
-    /// Adds candidates of a run to what is located together, up to so many; gives the position of the first one that
-    /// was not added, if there is one.
-    fn gather(
-        &self,
-        run: &Arc<Run>,
-        query: &Prepared,
-        from: u64,
-        wanted: usize,
-        located: &mut Located,
-    ) -> Result<Option<u64>, Stopped> {
-        let reads = &self.read.reads;
-        let open = reads.opened(run)?;
-        let failed = |damage: IndexDamage| reads.failed(run, Some(&open), damage.into());
-        let from = ordinal(from, run.first_position());
-        let candidates = Candidates::new(query, &*open, self.order, from).map_err(failed)?;
-        for ordinal in candidates {
-            let position = run.first_position() + u64::from(ordinal.map_err(failed)?);
-            if located.places().len() == wanted || !self.is_asked_for(position) {
-                return Ok(Some(position));
-            }
-            located.add(run, position)?;
-        }
-        Ok(None)
+        // What could not be located is behind all that could.
+        located.outcome()
     }
 
     /// Adds a located event, if it matches.
@@ -314,47 +307,9 @@ impl ReaderQuery {
         if event_type.is_none_or(|known| matches(query, &frame, &known.name)) {
             let source = batch.source_sealed(open);
             batch.push_sealed(source, segment, open, place.offset, &frame)?;
-            self.read.limit -= 1;
+            self.read.span.limit -= 1;
         }
         self.pass(place.position);
-        Ok(())
-    }
-
-    fn fill_run(
-        &mut self,
-        run: &Run,
-        open: &OpenRun,
-        query: &Prepared,
-        batch: &mut Batch,
-    ) -> Result<(), IndexOrRead> {
-        let from = ordinal(self.next, run.first_position());
-        let mut candidates = Candidates::new(query, open, self.order, from)?;
-        let mut located = Located::default();
-        let mut ordinals = [0; LOCATED_AT_ONCE];
-        while !batch.is_full() && self.read.limit > 0 {
-            let room = (READ_BATCH_EVENTS - batch.len()).min(LOCATED_AT_ONCE);
-            let wanted = usize::try_from(self.read.limit).map_or(room, |limit| room.min(limit));
-            let mut count = 0;
-            for (slot, ordinal) in ordinals.iter_mut().zip(candidates.by_ref().take(wanted)) {
-                *slot = ordinal?;
-                if !self.is_asked_for(run.first_position() + u64::from(*slot)) {
-                    break;
-                }
-                count += 1;
-            }
-            if count == 0 {
-                break;
-            }
-            located.find(run, &ordinals[..count]);
-            for place in located.places() {
-                if batch.is_full() {
-                    break;
-                }
-                self.take(&located, place, query, batch)?;
-            }
-            // What could not be located is behind all that could.
-            located.outcome()?;
-        }
         Ok(())
     }
 
@@ -367,10 +322,6 @@ impl ReaderQuery {
 
 fn matches(query: &Prepared, frame: &Frame<'_>, event_type: &str) -> bool {
     query.matches(frame.stream(), event_type, frame.tags())
-}
-
-fn ordinal(position: u64, first: u64) -> u32 {
-    u32::try_from(position.saturating_sub(first)).unwrap_or(u32::MAX)
 }
 
 /// The lists of a live segment, as far as it is durable.
@@ -454,7 +405,7 @@ impl<'l> PostingList for SealedPostings<'l> {
 mod tests {
     use super::*;
     use crate::disk::MemoryDisk;
-    use crate::log::CatalogSegment;
+    use crate::log::{CatalogSegment, IndexOrRead};
     use crate::{Expect, NewEvent, Store};
 
     /// A store whose first segment is sealed, and how many events that has.
@@ -487,6 +438,62 @@ mod tests {
             assert_eq!(rest.get(0).unwrap().position().get(), sealed - 2);
             assert_eq!(batch.len() + rest.len(), usize::try_from(store.head().get()).unwrap());
         }
+    }
+
+    #[test]
+    fn what_matches_before_damage_comes_first_and_the_damage_again_and_again() {
+        let disk = MemoryDisk::new();
+        let open = || Store::options().segment_bytes(64 << 10).open_on(Arc::new(disk.clone()));
+        let store = open().unwrap();
+        let mut asked_for = Vec::new();
+        // A few candidates in each of several runs.
+        for number in 0..400 {
+            let event = NewEvent::bytes("t", format!("{number:_>1024}").into_bytes());
+            let event = if number % 20 == 0 { event.tag("rare") } else { event };
+            let done = store.append("a-1", Expect::Any, [event]).wait().unwrap();
+            if number % 20 == 0 {
+                asked_for.push(done.position().get());
+            }
+        }
+        store.close().unwrap();
+        let victim = asked_for[asked_for.len() / 2];
+        let payload = format!("{:_>1024}", victim - 1);
+        let is_there = |name: &String| {
+            let bytes = disk.read_file(name);
+            bytes.windows(payload.len()).position(|window| window == payload.as_bytes())
+        };
+        let mut files = disk.file_names().into_iter();
+        let (at, log) = files.find_map(|name| Some((is_there(&name)?, name))).unwrap();
+        disk.flip_bit(&log, at as u64, 0);
+
+        let store = open().unwrap();
+        let runs = store.query(Query::all()).reads.catalogs.load().runs.len();
+        assert!(runs > 2, "only {runs} runs");
+        let read = |reader: &mut ReaderQuery| {
+            let (mut found, mut failed) = (Vec::new(), 0);
+            while failed < 2 {
+                match reader.next_batch() {
+                    Ok(Some(batch)) if failed == 0 => {
+                        found.extend(batch.iter().map(|event| event.position().get()));
+                    }
+                    Ok(None) if failed == 0 => break,
+                    Err(ReadError::Damaged { first_position, .. }) => {
+                        assert_eq!(first_position, victim);
+                        failed += 1;
+                    }
+                    other => panic!("behind {failed} errors: {other:?}"),
+                }
+            }
+            (found, failed)
+        };
+        let query = || store.query(Query::any().tags(["rare"]));
+        let (before, behind) = asked_for.split_at(asked_for.len() / 2);
+        let behind = &behind[1..];
+        let backward = |positions: &[u64]| positions.iter().rev().copied().collect::<Vec<_>>();
+        assert_eq!(read(&mut query().forward()), (before.to_vec(), 2));
+        assert_eq!(read(&mut query().backward()), (backward(behind), 2));
+        assert_eq!(read(&mut query().after(victim).forward()), (behind.to_vec(), 0));
+        assert_eq!(read(&mut query().before(victim).backward()), (backward(before), 0));
     }
 
     #[test]

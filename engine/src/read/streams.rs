@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::locate::{LOCATED_AT_ONCE, Located};
-use super::{Reads, Stopped};
+use super::{Reads, Stopped, ordinal};
 use crate::commit::LiveSegment;
 use crate::error::{DamageReason, ReadError};
 use crate::event::category;
@@ -77,8 +77,9 @@ impl ReaderStreams {
                 Part::Live(live) => self.look_into_live(live, head).map_err(Stopped::from),
             };
             match looked {
-                Ok(()) | Err(Stopped::Distrusted) => {}
-                Err(Stopped::Read(error)) => return Err(error),
+                Err(Stopped::Read(error)) if self.found.is_empty() => return Err(error),
+                // What is behind those that were found is met again; what took a file's place is looked into.
+                Ok(()) | Err(_) => {}
             }
         }
         Ok(())
@@ -152,6 +153,38 @@ impl Iterator for ReaderStreams {
     }
 }
 
-fn ordinal(position: u64, first: u64) -> u32 {
-    u32::try_from(position.saturating_sub(first)).unwrap_or(u32::MAX)
+#[cfg(test)]
+#[cfg(not(stratalog_loom))]
+mod tests {
+    use super::*;
+    use crate::disk::MemoryDisk;
+    use crate::log::CatalogSegment;
+    use crate::{Expect, NewEvent, Store};
+
+    #[test]
+    fn what_was_found_before_damage_is_listed_before_it_and_nothing_behind_it() {
+        let disk = MemoryDisk::new();
+        let open = || Store::options().segment_bytes(64 << 10).open_on(Arc::new(disk.clone()));
+        let store = open().unwrap();
+        for stream in ["a-1", "a-2", "a-3", "a-4"] {
+            let event = NewEvent::bytes("t", format!("the first of {stream}").into_bytes());
+            store.append(stream, Expect::NoStream, [event]).wait().unwrap();
+        }
+        let first = || store.streams("a").reads.catalogs.load().segments.first().cloned();
+        while !matches!(first(), Some(CatalogSegment::Sealed(_))) {
+            let filler = NewEvent::bytes("filler", vec![1; 8 << 10]);
+            store.append("b-1", Expect::Any, [filler]).wait().unwrap();
+        }
+        store.close().unwrap();
+        let (log, payload) = ("segment-0000000001.log", b"the first of a-3");
+        let bytes = disk.read_file(log);
+        let at = bytes.windows(payload.len()).position(|window| window == payload).unwrap();
+        disk.flip_bit(log, at as u64, 0);
+
+        let mut streams = open().unwrap().streams("a");
+        assert_eq!(streams.next().unwrap().unwrap(), "a-1".into());
+        assert_eq!(streams.next().unwrap().unwrap(), "a-2".into());
+        assert!(matches!(streams.next(), Some(Err(ReadError::Damaged { first_position: 3, .. }))));
+        assert!(streams.next().is_none());
+    }
 }
