@@ -2,8 +2,8 @@
 //!
 //! Nobody waits for it. It is rung by the catalog when a segment was sealed or a file turned out to be of no use,
 //! does one thing after the other, and gives way to whoever commits: a merge has a thread that lets all others go first,
-//! and while the log is being written it rests after each piece that it has written. A merge is interruptible: a file that is not whole has a name that nobody reads,
-//! and the runs that it was to replace are read until it is.
+//! and while the log is being written it rests after each piece that it has written. A merge is interruptible: a file
+//! that is not whole has a name that nobody reads, and the runs that it was to replace are read until it is.
 //!
 //! Runs are merged by levels (as in O'Neil et al., "The Log-Structured Merge-Tree", 1996, with tiers): as soon as
 //! [`MERGED_AT_ONCE`] neighbours are of one level, they become one of the next. So a term is looked for in a number of

@@ -15,8 +15,8 @@ use super::indexing::stamp_of_neighbours;
 use super::names;
 use super::read_ahead::ReadAhead;
 use super::rebuilding::{Held, Rebuilding};
-use super::sealed::{IndexOrRead, SealedSegment};
-use crate::disk::{Access, Disk, Mapping};
+use super::sealed::{IndexOrRead, SealedSegment, map_index_file};
+use crate::disk::{Disk, Mapping};
 use crate::error::{DamageReason, FileError, ReadError};
 use crate::index::{IndexDamage, Stamp, TermRun};
 
@@ -166,15 +166,12 @@ impl Run {
         if !self.has_file() {
             return Err(IndexDamage::Missing.into());
         }
-        let name = self.name();
-        let terms = match self.disk.open(&name, Access::Read).and_then(|file| file.map()) {
-            Ok(map) => TermRun::open(map, &self.stamp()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(IndexDamage::Missing),
-            Err(error) => {
-                return Err(ReadError::from(FileError::new("mapping", &name, error)).into());
-            }
-        };
-        let terms = terms.inspect_err(|damage| self.give_up_file(damage))?;
+        let map = map_index_file(&*self.disk, &self.name());
+        let terms = map.and_then(|map| Ok(TermRun::open(map, &self.stamp())?));
+        if let Err(IndexOrRead::Index(damage)) = &terms {
+            self.give_up_file(damage);
+        }
+        let terms = terms?;
         let open =
             Arc::new(OpenRun { terms, is_built: false, ahead: ReadAhead::default(), _held: None });
         self.open.store(Some(Arc::clone(&open)));

@@ -255,29 +255,28 @@ impl SealedSegment {
         Ok(log)
     }
 
-    /// Opens the file of the table; none where there is none that is sound. One that the system does not open, for
-    /// another reason than that it is not there, may be good.
+    /// Opens the file of the table; none where there is none that is sound.
     fn open_table(&self, log: &Mapping) -> Result<Option<Arc<OpenSegment>>, ReadError> {
         if !self.has_table() {
             return Ok(None);
         }
-        let name = names::table(self.number());
-        let table = match self.disk.open(&name, Access::Read).and_then(|file| file.map()) {
-            Ok(map) => SegmentTable::open(map, &stamp_of(&self.key, &self.content)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(IndexDamage::Missing),
-            Err(error) => return Err(FileError::new("mapping", &name, error).into()),
-        };
-        match table.and_then(|table| types_of(&table).map(|types| (table, types))) {
-            Ok((table, types)) => {
-                let log = log.clone();
-                let open = OpenSegment::new(log, (table, types), false, None);
+        let map = map_index_file(&*self.disk, &names::table(self.number()));
+        let table = map.and_then(|map| {
+            let table = SegmentTable::open(map, &stamp_of(&self.key, &self.content))?;
+            let types = types_of(&table)?;
+            Ok((table, types))
+        });
+        match table {
+            Ok(table) => {
+                let open = OpenSegment::new(log.clone(), table, false, None);
                 self.open.store(Some(Arc::clone(&open)));
                 Ok(Some(open))
             }
-            Err(damage) => {
+            Err(IndexOrRead::Index(damage)) => {
                 self.give_up_table(&damage);
                 Ok(None)
             }
+            Err(IndexOrRead::Read(error)) => Err(error),
         }
     }
 
@@ -308,6 +307,18 @@ impl SealedSegment {
         build_from_log(&self.key, &self.content, log)
             .map_err(|(offset, reason)| self.damaged(offset, None, reason))
     }
+}
+
+/// Maps a file of the index.
+///
+/// # Errors
+/// [`IndexDamage::Missing`], where it is not there. What the system does not open for another reason may be good: that
+/// is a [`ReadError`].
+pub(super) fn map_index_file(disk: &dyn Disk, name: &str) -> Result<Mapping, IndexOrRead> {
+    disk.open(name, Access::Read).and_then(|file| file.map()).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => IndexDamage::Missing.into(),
+        _ => ReadError::from(FileError::new("mapping", name, error)).into(),
+    })
 }
 
 /// What can end an action on an open segment.
