@@ -18,7 +18,7 @@ use crate::event::{
 };
 use crate::format::definition::EventType;
 use crate::format::frame::FrameParts;
-use crate::index::{LiveIndex, Term, TermHash};
+use crate::index::{Term, TermHash};
 use crate::limits::{
     APPEND_BYTES_MAX, APPEND_EVENTS_MAX, APPEND_TAGS_MAX, ENCODED_KEPT_BYTES_MAX, ENCODED_KEPT_MAX,
     ENCODED_KEPT_TYPES_MAX, WITHIN_MAX,
@@ -53,8 +53,6 @@ pub struct EventEncoder<'a> {
     stream: &'a str,
     /// When it is encoded.
     now: Timestamp,
-    /// Where the terms of the events will most likely be entered.
-    newest: Option<&'a LiveIndex>,
     encoded: &'a mut Encoded,
 }
 
@@ -79,8 +77,6 @@ impl EventEncoder<'_> {
         }
         let id = event.id.unwrap_or_else(|| EventId::random_at(self.now));
         let id_hash = Term::id(&id.0).xxh3_64();
-        // Fetched while the event is encoded: see `Request::append`.
-        self.newest.inspect(|index| index.near_id(id_hash));
         let parts = FrameParts {
             kind: event.kind.record_kind(),
             stream: self.stream,
@@ -303,7 +299,7 @@ impl Request {
         newest.inspect(|index| index.near_term(request.stream_hash));
         let encoded = &mut *request.encoded;
         for event in events {
-            event.encode(&mut EventEncoder { stream, now, newest, encoded })?;
+            event.encode(&mut EventEncoder { stream, now, encoded })?;
             if encoded.events.len() > APPEND_EVENTS_MAX {
                 return Err(AppendError::TooManyEvents { stream: stream.into() });
             }
@@ -401,12 +397,8 @@ mod tests {
     #[test]
     fn what_is_too_much_is_counted_and_not_kept() {
         let mut buffers = Reused::empty();
-        let mut encoder = EventEncoder {
-            stream: "stream",
-            now: Timestamp::now(),
-            newest: None,
-            encoded: &mut buffers,
-        };
+        let mut encoder =
+            EventEncoder { stream: "stream", now: Timestamp::now(), encoded: &mut buffers };
         let megabyte = event(1 << 20);
         for _ in 0..40 {
             encoder.push(&megabyte).unwrap();

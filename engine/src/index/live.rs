@@ -251,12 +251,6 @@ impl LiveIndex {
         self.terms.near_term(hash);
     }
 
-    /// The one step towards an id that will be entered soon: has the processor fetch its bucket.
-    #[inline]
-    pub(crate) fn near_id(&self, hash: TermHash) {
-        self.ids.near(hash);
-    }
-
     /// Third step, a while after the second: has the processor fetch where its next posting will stand.
     #[inline]
     pub(crate) fn near_posting(&self, hash: TermHash) {
@@ -426,7 +420,7 @@ impl LiveWriter {
         self.types[number] = Some(id);
     }
 
-    /// Enters the id of the event that was pushed last.
+    /// Notes the id of the event that was pushed last: see `live_ids`.
     #[inline]
     pub(crate) fn enter_id(&mut self, hash: TermHash, ordinal: u32) {
         debug_assert_eq!(ordinal + 1, self.events, "the id of another event");

@@ -1,14 +1,17 @@
 //! Event ids of a live index: unique terms, which need no postings.
 //!
 //! Every event has one id, and no other has it, so that an id is not kept as the other terms are: that would
-//! take a hundred bytes an event. A bucket leads to the last event whose id's hash falls into it, and each
-//! event to the one before it in its bucket. The id itself is not here but in the event's frame, where
-//! whoever looks compares it: what is found are candidates. A bucket is published (Release) after the link
-//! behind it was written, by one writer, under the sequence lock; readers take no lock.
+//! take a hundred bytes an event. And most ids are made by the store and never looked for before their segment
+//! is sealed. So the writer only notes the id's hash, event by event, as `live_tags` does with tags. Who looks
+//! for an id first enters what was noted since the last look into a table, under a lock that only those who look
+//! take: a bucket leads to the last event whose id's hash falls into it, and each event to the one before it in
+//! its bucket. The id itself is not here but in the event's frame, where whoever looks compares it: what is found
+//! are candidates. A bucket is published (Release) after the link behind it was written; finding takes no lock.
 //!
 //! It calls `paged` and `term`; the live index is its only caller.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::live::Words;
 use super::paged::Paged;
@@ -22,12 +25,29 @@ const BUCKETS_MIN: u64 = 1024;
 /// No event: links are ordinals plus one.
 const NONE: u32 = 0;
 
+/// Bytes that the note and the link of an event take.
+pub(super) const BYTES_PER_EVENT: u64 = 2 * size_of::<AtomicU32>() as u64;
+
 /// See the module.
 pub(super) struct LiveIds {
+    /// Of each event's id, the part of the hash that tells its bucket.
+    notes: Words,
+    /// How many were noted; published after the last one was written.
+    count: AtomicU32,
+    buckets_count: u64,
+    events_max: u64,
+    table: OnceLock<Table>,
+}
+
+/// The ids that somebody has looked for, and all that were noted before those.
+struct Table {
     buckets: Words,
     /// The event before it in the same bucket, for each event.
     links: Words,
-    mask: u32,
+    /// How many of the notes are in it; published after they are.
+    entered: AtomicU32,
+    /// Held by whoever enters further ones.
+    entering: Mutex<()>,
 }
 
 impl LiveIds {
@@ -36,9 +56,11 @@ impl LiveIds {
         let buckets =
             (segment_bytes / SEGMENT_BYTES_PER_BUCKET).next_power_of_two().max(BUCKETS_MIN);
         Self {
-            buckets: Paged::new(buckets),
-            links: Paged::new(events),
-            mask: u32::try_from(buckets - 1).unwrap_or(u32::MAX),
+            notes: Paged::new(events),
+            count: AtomicU32::new(0),
+            buckets_count: buckets,
+            events_max: events,
+            table: OnceLock::new(),
         }
     }
 
@@ -47,40 +69,73 @@ impl LiveIds {
         buckets_bytes / size_of::<AtomicU32>() as u64 * SEGMENT_BYTES_PER_BUCKET / 2
     }
 
-    /// Enters the id of the event with this ordinal, which follows all that were entered. By the one writer.
+    /// Notes the id of the event with this ordinal, which follows all that were noted. By the one writer.
     #[inline]
     pub(super) fn push(&self, hash: TermHash, ordinal: u32) {
-        let bucket = self.buckets.slot(self.bucket(hash));
-        self.links.slot(ordinal).store(bucket.load(Ordering::Relaxed), Ordering::Relaxed);
-        bucket.store(ordinal + 1, Ordering::Release);
+        self.notes.slot(ordinal).store(self.bucket(hash), Ordering::Relaxed);
+        self.count.store(ordinal + 1, Ordering::Release);
     }
 
     /// The events that may have this id, the last one first.
     pub(super) fn candidates(&self, hash: TermHash) -> impl Iterator<Item = u32> + '_ {
-        let first = self.buckets.get(self.bucket(hash)).map_or(NONE, |b| b.load(Ordering::Acquire));
-        let before = |ordinal: &u32| {
-            self.links.get(*ordinal).and_then(|l| l.load(Ordering::Relaxed).checked_sub(1))
+        let table = match self.count.load(Ordering::Acquire) {
+            0 => None,
+            count => Some(self.entered(count)),
+        };
+        let bucket = table.and_then(|table| table.buckets.get(self.bucket(hash)));
+        let first = bucket.map_or(NONE, |bucket| bucket.load(Ordering::Acquire));
+        let before = move |ordinal: &u32| {
+            let link = table.and_then(|table| table.links.get(*ordinal))?;
+            link.load(Ordering::Relaxed).checked_sub(1)
         };
         std::iter::successors(first.checked_sub(1), before)
     }
 
-    /// Has the processor fetch where this id will be entered.
-    #[inline]
-    pub(super) fn near(&self, hash: TermHash) {
-        if let Some(bucket) = self.buckets.get(self.bucket(hash)) {
-            prefetch(bucket);
+    /// The table, with at least the first so many notes in it.
+    fn entered(&self, count: u32) -> &Table {
+        let table = self.table.get_or_init(|| Table {
+            buckets: Paged::new(self.buckets_count),
+            links: Paged::new(self.events_max),
+            entered: AtomicU32::new(0),
+            entering: Mutex::new(()),
+        });
+        if table.entered.load(Ordering::Acquire) < count {
+            table.enter(&self.notes, count);
         }
+        table
     }
 
     #[inline]
     fn bucket(&self, hash: TermHash) -> u32 {
         let [a, b, c, d, ..] = hash.0.to_le_bytes();
-        u32::from_le_bytes([a, b, c, d]) & self.mask
+        let mask = u32::try_from(self.buckets_count - 1).unwrap_or(u32::MAX);
+        u32::from_le_bytes([a, b, c, d]) & mask
     }
 }
 
-/// Bytes that the links of an event take.
-pub(super) const BYTES_PER_EVENT: u64 = size_of::<AtomicU32>() as u64;
+impl Table {
+    /// Enters the notes up to this number.
+    #[cold]
+    fn enter(&self, notes: &Words, count: u32) {
+        /// So far ahead what will be touched is fetched into the processor's cache.
+        const AHEAD: u32 = 16;
+        let entering = self.entering.lock().unwrap_or_else(PoisonError::into_inner);
+        let note = |ordinal: u32| notes.get(ordinal).map(|note| note.load(Ordering::Relaxed));
+        let first = self.entered.load(Ordering::Relaxed);
+        for ordinal in first..count {
+            if ordinal + AHEAD < count
+                && let Some(later) = note(ordinal + AHEAD).and_then(|note| self.buckets.get(note))
+            {
+                prefetch(later);
+            }
+            let Some(bucket) = note(ordinal).map(|note| self.buckets.slot(note)) else { break };
+            self.links.slot(ordinal).store(bucket.load(Ordering::Relaxed), Ordering::Relaxed);
+            bucket.store(ordinal + 1, Ordering::Release);
+        }
+        self.entered.store(count.max(first), Ordering::Release);
+        drop(entering);
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -101,6 +156,38 @@ mod tests {
             assert!(found.contains(&ordinal), "{ordinal}");
             assert!(found.is_sorted_by(|one, next| one > next));
         }
+    }
+
+    #[test]
+    fn readers_that_look_at_once_each_find_what_was_noted_before() {
+        const IDS: u32 = 30_000;
+        let ids = LiveIds::new(1 << 16, IDS.into());
+        let done = AtomicU32::new(0);
+        let hash = |ordinal: u32| TermHash(u64::from(ordinal).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        std::thread::scope(|scope| {
+            for seed in 0..3 {
+                let (ids, done) = (&ids, &done);
+                scope.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(seed);
+                    loop {
+                        let seen = done.load(Ordering::Acquire);
+                        if let Some(last) = seen.checked_sub(1) {
+                            let ordinal = random.u32(..=last);
+                            let found: Vec<u32> = ids.candidates(hash(ordinal)).collect();
+                            assert!(found.contains(&ordinal), "{ordinal} of {seen}");
+                            assert!(found.is_sorted_by(|one, next| one > next));
+                        }
+                        if seen == IDS {
+                            break;
+                        }
+                    }
+                });
+            }
+            for ordinal in 0..IDS {
+                ids.push(hash(ordinal), ordinal);
+                done.store(ordinal + 1, Ordering::Release);
+            }
+        });
     }
 
     #[test]

@@ -120,6 +120,8 @@ pub(crate) struct Ceiling {
     pub write_4k_per_second: Option<f64>,
     pub write_256k_qd4_bytes_per_second: Option<f64>,
     pub memory_sum_bytes_per_second: Option<f64>,
+    /// Each time that it was measured: before, and afterwards.
+    pub processors_round_trip_ns: Option<Vec<f64>>,
     pub stable: Option<bool>,
 }
 
@@ -169,6 +171,7 @@ impl Report {
             write_4k_per_second: Some(ceiling.write_4k_per_second),
             write_256k_qd4_bytes_per_second: Some(ceiling.write_256k_bytes_per_second),
             memory_sum_bytes_per_second: ceiling.memory_sum_bytes_per_second,
+            processors_round_trip_ns: Some(ceiling.processors_round_trip_ns.clone()),
             stable: Some(ceiling.stable),
         };
         let (append, over) = (&self.append, |figure: Option<f64>, by| figure.map(|one| one / by));
@@ -231,6 +234,7 @@ mod tests {
             "/ceiling/write_4k_per_second",
             "/ceiling/write_256k_qd4_bytes_per_second",
             "/ceiling/memory_sum_bytes_per_second",
+            "/ceiling/processors_round_trip_ns",
             "/ceiling/stable",
             "/ratio/p50_to_ceiling",
             "/ratio/events_to_ceiling_writes",
@@ -256,6 +260,7 @@ mod tests {
             write_4k_per_second: 10_000.0,
             write_256k_bytes_per_second: 1e9,
             memory_sum_bytes_per_second: Some(2e10),
+            processors_round_trip_ns: Vec::new(),
             stable: true,
             disk: String::new(),
         });

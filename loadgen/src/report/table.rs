@@ -77,6 +77,10 @@ pub(crate) fn report(report: &Report) -> String {
     rows.add("ceiling: 4 KiB writes/s", ceiling.write_4k_per_second.map(rounded));
     rows.add("ceiling: 256 KiB x 4, MB/s", ceiling.write_256k_qd4_bytes_per_second.map(megabytes));
     rows.add("ceiling: memory sum, MB/s", ceiling.memory_sum_bytes_per_second.map(megabytes));
+    let round_trips = ceiling.processors_round_trip_ns.iter().flatten().copied().map(rounded);
+    let round_trips =
+        Some(round_trips.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty());
+    rows.add("ceiling: processors' round trip ns", round_trips);
     rows.add("p50 / ceiling's p50", ratio.p50_to_ceiling.map(hundredths));
     rows.add("events/s / ceiling's writes/s", ratio.events_to_ceiling_writes.map(hundredths));
     rows.add("payload MB/s / ceiling's MB/s", ratio.bandwidth_to_ceiling.map(thousandths));

@@ -1,9 +1,11 @@
-//! The ceiling: what the device and the memory do by themselves, in the folder where the store is.
+//! The ceiling: what the device, the memory and the processors do by themselves, in the folder where the store is.
 //!
-//! Owns its measurement. Everything goes through the same calls as the store's own writes, over blocks
+//! Owns its measurement; `processors` has what concerns those. Everything goes through the same calls as the store's own writes, over blocks
 //! that were written and synced before: past the page cache and durable with each write, where the file
 //! system can. `run`, `read` and the tour divide what a store does by the mean of what is measured before
 //! and after it.
+
+mod processors;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -32,7 +34,7 @@ const STABLE_WITHIN: f64 = 0.2;
 /// The folder of the scratch file, below that of the store: stores leave folders in theirs alone.
 const FOLDER: &str = "ceiling";
 
-/// What the device and the memory do.
+/// What the device, the memory and the processors do.
 #[derive(Debug, Clone)]
 pub(crate) struct Ceiling {
     /// The median of a durable write of 4 KiB.
@@ -43,6 +45,9 @@ pub(crate) struct Ceiling {
     pub write_256k_bytes_per_second: f64,
     /// Summing a mapped file that is in memory, with one thread.
     pub memory_sum_bytes_per_second: Option<f64>,
+    /// A word to another processor and back, each time that it was measured. It is no part of what has to be stable:
+    /// it says beside what the figures belong.
+    pub processors_round_trip_ns: Vec<f64>,
     /// Whether the measurements that it was made of agree.
     pub stable: bool,
     /// How the folder is written.
@@ -90,6 +95,10 @@ impl Ceiling {
                 .map(|(one, other)| f64::midpoint(one, other))
                 .or(before.memory_sum_bytes_per_second)
                 .or(after.memory_sum_bytes_per_second),
+            processors_round_trip_ns: [before, after]
+                .into_iter()
+                .flat_map(|measured| measured.processors_round_trip_ns.iter().copied())
+                .collect(),
             stable: figures.into_iter().chain(memory).all(|(one, other)| near(one, other)),
             disk: after.disk.clone(),
         }
@@ -121,6 +130,7 @@ fn measure(scratch: &Path, extent: Extent) -> Result<Ceiling, AnyError> {
         write_4k_per_second: latency.len() as f64 / elapsed.as_secs_f64(),
         write_256k_bytes_per_second: large,
         memory_sum_bytes_per_second: memory,
+        processors_round_trip_ns: processors::round_trip_ns().into_iter().collect(),
         stable: true,
         disk: disk.describe(),
     })
@@ -242,6 +252,7 @@ mod tests {
             write_4k_per_second,
             write_256k_bytes_per_second: 1e9,
             memory_sum_bytes_per_second: memory,
+            processors_round_trip_ns: vec![write_4k_per_second],
             stable: true,
             disk: String::new(),
         }
@@ -269,6 +280,7 @@ mod tests {
     fn a_ceiling_around_something_is_the_mean() {
         let around = Ceiling::around(&ceiling(10_000.0, None), &ceiling(9_000.0, None));
         assert!((around.write_4k_per_second - 9_500.0).abs() < 1e-6);
+        assert_eq!(around.processors_round_trip_ns, [10_000.0, 9_000.0]);
     }
 
     #[test]
