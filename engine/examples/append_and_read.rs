@@ -5,7 +5,7 @@
 
 use std::error::Error;
 
-use stratalog::{AppendError, Expect, NewEvent, Receipt, Store};
+use stratalog::{AppendError, Expect, NewEvent, Receipt, Store, StreamConflict};
 
 fn main() -> Result<(), Box<dyn Error>> {
     // Beside the program: below the target folder, on a real disk.
@@ -74,7 +74,8 @@ fn assign(
         match store.append(ticket, Expect::Version(seen), [event]).wait() {
             Err(AppendError::Conflict(conflict)) => {
                 println!("{conflict}");
-                let mut reader = store.read_stream(ticket).from(conflict.unseen_from()).forward();
+                let unseen = conflict.streams().map(StreamConflict::unseen_from).next();
+                let mut reader = store.read_stream(ticket).from(unseen.unwrap_or(0)).forward();
                 while let Some(batch) = reader.next_batch()? {
                     for event in &batch {
                         println!("  not seen: {} {}", event.version(), event.event_type());

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::append::Expect;
-use crate::event::{EncodeError, EventId, InvalidName};
+use crate::event::{EncodeError, EventId, InvalidName, Position};
 use crate::format::FormatError;
 use crate::limits::{
-    APPEND_EVENTS_MAX, APPEND_TAGS_MAX, INDEX_BYTES_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+    APPEND_EVENTS_MAX, APPEND_TAGS_MAX, CONDITIONS_MAX, INDEX_BYTES_MIN, SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_MIN,
 };
 use crate::query::InvalidQuery;
 use crate::recovery::Refusal;
@@ -96,15 +97,15 @@ impl From<Refusal> for OpenError {
     }
 }
 
-/// A stream was not as an append expected it. Nothing was written.
+/// A stream was not as an append expected it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Conflict {
+pub struct StreamConflict {
     pub(crate) stream: Box<str>,
     pub(crate) expected: Expect,
     pub(crate) actual: Option<u64>,
 }
 
-impl Conflict {
+impl StreamConflict {
     /// The stream.
     pub fn stream(&self) -> &str {
         &self.stream
@@ -130,13 +131,136 @@ impl Conflict {
     }
 }
 
-impl fmt::Display for Conflict {
+impl fmt::Display for StreamConflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "stream {:?} was expected to have {}, but ", self.stream, self.expected)?;
         match self.actual {
             Some(version) => write!(f, "its last version is {version}"),
             None => f.write_str("it has no events"),
         }
+    }
+}
+
+/// What a condition of an append is for: how its failure is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConditionKind {
+    /// [`Append::fail_if`](crate::Append::fail_if): what the append was based on has changed.
+    FailIf,
+    /// [`Append::fail_if_exists`](crate::Append::fail_if_exists): what it would bring about is there.
+    FailIfExists,
+}
+
+/// A condition of an append that does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConditionConflict {
+    pub(crate) condition: usize,
+    pub(crate) kind: ConditionKind,
+    pub(crate) after: Position,
+    pub(crate) position: Position,
+}
+
+impl ConditionConflict {
+    /// Which of the append's conditions it is: how many were given before it, of either kind.
+    pub fn condition(&self) -> usize {
+        self.condition
+    }
+
+    /// What the condition is for.
+    pub fn kind(&self) -> ConditionKind {
+        self.kind
+    }
+
+    /// The position behind which no event was to match; 0 where none was to match at all.
+    pub fn after(&self) -> Position {
+        self.after
+    }
+
+    /// The position of the first event behind it that matches. It is durable: read the query from there for
+    /// what the append did not know of.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+}
+
+impl fmt::Display for ConditionConflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { condition, kind, after, position } = self;
+        match kind {
+            ConditionKind::FailIf => {
+                write!(
+                    f,
+                    "the event at position {position} matches condition {condition}, after {after}"
+                )
+            }
+            ConditionKind::FailIfExists => {
+                write!(f, "what condition {condition} asks for is there, at position {position}")
+            }
+        }
+    }
+}
+
+/// A check of an append that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailedCheck {
+    /// Of a stream.
+    Stream(StreamConflict),
+    /// A condition.
+    Condition(ConditionConflict),
+}
+
+impl fmt::Display for FailedCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stream(conflict) => write!(f, "{conflict}"),
+            Self::Condition(conflict) => write!(f, "{conflict}"),
+        }
+    }
+}
+
+/// Why an append did not happen, though nothing is wrong with it: all of its checks that failed. Nothing was
+/// written, and everything that this is based on is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// Never empty.
+    failed: Box<[FailedCheck]>,
+}
+
+impl Conflict {
+    /// Of the checks that failed, of which there is at least one.
+    pub(crate) fn new(failed: impl IntoIterator<Item = FailedCheck>) -> Self {
+        Self { failed: failed.into_iter().collect() }
+    }
+
+    /// All checks that failed: streams first, then conditions, each in the order in which they were given.
+    pub fn failed(&self) -> &[FailedCheck] {
+        &self.failed
+    }
+
+    /// The streams that were not as expected.
+    pub fn streams(&self) -> impl Iterator<Item = &StreamConflict> {
+        self.failed.iter().filter_map(|check| match check {
+            FailedCheck::Stream(conflict) => Some(conflict),
+            FailedCheck::Condition(_) => None,
+        })
+    }
+
+    /// The conditions that do not hold.
+    pub fn conditions(&self) -> impl Iterator<Item = &ConditionConflict> {
+        self.failed.iter().filter_map(|check| match check {
+            FailedCheck::Condition(conflict) => Some(conflict),
+            FailedCheck::Stream(_) => None,
+        })
+    }
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, check) in self.failed.iter().enumerate() {
+            let between = if number > 0 { "; " } else { "" };
+            write!(f, "{between}{check}")?;
+        }
+        Ok(())
     }
 }
 
@@ -178,9 +302,38 @@ pub enum AppendError {
         /// What it may take.
         bytes_max: u64,
     },
-    /// The stream is not as expected. Read what came in between, decide again, append again.
+    /// A stream is not as expected, or a condition does not hold. Read what came in between, decide again, append
+    /// again.
     #[error("{0}")]
     Conflict(Conflict),
+    /// What the append would bring about is there already, as a condition by
+    /// [`Append::fail_if_exists`](crate::Append::fail_if_exists) says; other checks may have failed as well. There is
+    /// nothing to append.
+    #[error("{0}")]
+    AlreadyThere(Conflict),
+    /// A condition's query asks for something that no event can have, or for too much. Mend it.
+    #[error("condition {condition}: {source}")]
+    Query {
+        /// Which condition, in the order in which they were given.
+        condition: usize,
+        /// What is wrong.
+        source: InvalidQuery,
+    },
+    /// More than [`CONDITIONS_MAX`] conditions. Join queries with [`Query::or`](crate::Query::or), where they have the
+    /// same position.
+    #[error("an append has more than {CONDITIONS_MAX} conditions")]
+    TooManyConditions,
+    /// A condition is about events after a position that does not exist yet, so that nothing was read up to there.
+    /// Take the head that a read has reported.
+    #[error("condition {condition} is about events after position {after}; the last one is {head}")]
+    AfterHead {
+        /// Which condition.
+        condition: usize,
+        /// The position that was given.
+        after: Position,
+        /// The last position that was given to an event.
+        head: Position,
+    },
     /// As much is on its way as the bounds allow; only [`Append::submit`](crate::Append::submit)
     /// reports this. Wait for what was submitted, then submit again.
     #[error("too many appends are on their way")]
@@ -210,6 +363,15 @@ pub enum AppendError {
     /// The store was opened for reading only.
     #[error("the store was opened for reading only")]
     ReadOnly,
+    /// What a condition asks for could not be looked up.
+    #[error("condition {condition} could not be looked up")]
+    Condition {
+        /// Which condition.
+        condition: usize,
+        /// Why.
+        #[source]
+        source: ReadError,
+    },
     /// The stream's last version could not be looked up.
     #[error("the last version of stream {stream:?} could not be looked up")]
     Lookup {
@@ -219,6 +381,17 @@ pub enum AppendError {
         #[source]
         source: ReadError,
     },
+}
+
+impl From<Conflict> for AppendError {
+    fn from(conflict: Conflict) -> Self {
+        let is_there = |failed: &ConditionConflict| failed.kind == ConditionKind::FailIfExists;
+        if conflict.conditions().any(is_there) {
+            Self::AlreadyThere(conflict)
+        } else {
+            Self::Conflict(conflict)
+        }
+    }
 }
 
 /// Why the writer stopped for good: the first failure of a write or a sync of the log.

@@ -58,7 +58,8 @@ pub use append::{
 };
 pub use commit::WriteStats;
 pub use error::{
-    AppendError, CloseError, Conflict, DamageReason, FileError, OpenError, Poisoned, ReadError,
+    AppendError, CloseError, ConditionConflict, ConditionKind, Conflict, DamageReason, FailedCheck,
+    FileError, OpenError, Poisoned, ReadError, StreamConflict,
 };
 pub use event::{
     EncodeError, EventId, InvalidName, NamePart, NewEvent, ParseIdError, PayloadKind, Position,

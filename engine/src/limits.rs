@@ -83,6 +83,11 @@ pub const READ_BATCH_BYTES: usize = 1 << 20;
 pub const QUERY_ITEMS_MAX: usize = 64;
 /// The most event types, and the most tags, in one item of a [`Query`](crate::Query).
 pub const QUERY_TERMS_MAX: usize = 64;
+/// The most conditions of one append.
+pub const CONDITIONS_MAX: usize = 64;
+/// How many events are compared with an append's conditions under the sequence lock; where more have come since they
+/// were looked at outside, they are looked at there again.
+pub(crate) const CONDITION_WINDOW_MAX: u32 = 1024;
 /// The most segments a manifest may name.
 pub const SEGMENTS_MAX: usize = 1 << 22;
 /// How many neighbouring runs of the index are merged into one.

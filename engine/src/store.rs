@@ -109,7 +109,7 @@ impl Store {
         let leader = Leader::shared(watermark, Arc::clone(&figures), commit);
         let writer = Writer::new(
             resume,
-            catalogs,
+            Arc::clone(&reads),
             Arc::clone(&maintainer),
             Arc::clone(&leader),
             Arc::clone(&figures),

@@ -1,8 +1,9 @@
 //! Helpers of the whole-store tests: scripts of appends that can be recognised again, the oracle that
-//! judges what an opened store holds, questions with their obvious answers, seeds, and a watchdog.
+//! judges what an opened store holds, questions with their obvious answers, seeds, a watchdog, and waiting for a future.
 //!
 //! The tests themselves are in `tests/`, one file for each kind of question.
 
+pub mod block_on;
 pub mod index_files;
 pub mod oracle;
 pub mod questions;

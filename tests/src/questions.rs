@@ -251,13 +251,18 @@ impl Model {
     /// # Panics
     /// Where the receipt says another place.
     pub fn append(&mut self, stream: &str, events: Vec<NewEvent>, receipt: &Receipt) {
-        let version = self.stream_head(stream).map_or(0, |last| last + 1);
         assert_eq!(receipt.first_position().get(), self.head() + 1, "the first position");
         assert_eq!(receipt.event_ids().len(), events.len());
-        for ((event, id), version) in events.into_iter().zip(receipt.event_ids()).zip(version..) {
+        self.place(stream, events.into_iter().zip(receipt.event_ids().iter().copied()));
+    }
+
+    /// Gives events with these ids the next places.
+    pub fn place(&mut self, stream: &str, events: impl IntoIterator<Item = (NewEvent, EventId)>) {
+        let version = self.stream_head(stream).map_or(0, |last| last + 1);
+        for ((event, id), version) in events.into_iter().zip(version..) {
             let position = self.head() + 1;
-            let event = event.id(*id);
-            self.ids.push(*id);
+            let event = event.id(id);
+            self.ids.push(id);
             let stream = stream.to_owned();
             self.events.push(Seen { position, stream, version, recorded: 0, event });
         }

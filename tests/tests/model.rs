@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use stratalog::disk::MemoryDisk;
-use stratalog::{AppendError, Case, Conflict, Expect, NewEvent, Pending, Store};
+use stratalog::{AppendError, Case, Expect, NewEvent, Pending, Store, StreamConflict};
 use stratalog_tests::oracle::{Seen, all, stream};
 use stratalog_tests::{seed, watchdog};
 
@@ -185,6 +185,7 @@ impl History {
             Ok(found) => assert!(self.model.holds(&stream, expect) && found == head, "{expect}"),
             Err(AppendError::Conflict(conflict)) => {
                 assert!(!self.model.holds(&stream, expect), "{conflict}");
+                let conflict = conflict.streams().next().expect("only the stream is checked");
                 assert_eq!((conflict.expected(), conflict.actual()), (expect, head));
             }
             Err(other) => panic!("{other}"),
@@ -324,7 +325,8 @@ fn check_answer(result: Result<stratalog::Receipt, AppendError>, answer: &Answer
             assert_eq!(receipt.versions(), *version..*version + *count as u64);
         }
         (Err(AppendError::Conflict(conflict)), Answer::Conflict(actual)) => {
-            assert_eq!(Conflict::actual(&conflict), *actual);
+            let found = conflict.streams().next().map(StreamConflict::actual);
+            assert_eq!(found, Some(*actual));
         }
         (Ok(receipt), Answer::Conflict(_)) => panic!("no conflict: {receipt:?}"),
         (Err(error), _) => panic!("{error}"),

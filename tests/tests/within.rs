@@ -83,7 +83,7 @@ fn a_conflict_is_an_error_as_ever() {
     let append = store.append("sensor", Expect::NoStream, [event]).within(LATER);
     let error = within(PATIENCE, "the answer", move || append.wait().unwrap_err());
     let AppendError::Conflict(conflict) = error else { panic!("{error}") };
-    assert_eq!(conflict.actual(), Some(0));
+    assert_eq!(conflict.streams().next().unwrap().actual(), Some(0));
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! encode, `commit` for the memory and the batches, `log` for cold heads; `store` hands it to users.
 
 mod active;
+mod begin;
+mod conditions;
 mod expect;
 mod heads;
 mod pending;
@@ -17,17 +19,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use event_listener::{EventListener, Listener};
+use begin::Begin;
 
 pub use expect::Expect;
 pub use pending::{Durability, Durable, Pending, Receipt};
 pub(crate) use request::Request;
 pub use request::{EventEncoder, ToEvent};
 pub(crate) use sequencer::{Prepared, Resume};
-use writer::Begun;
 pub(crate) use writer::Writer;
 
-use crate::error::AppendError;
+use crate::error::{AppendError, ConditionKind};
+use crate::event::Position;
+use crate::query::Query;
 
 /// An append that was encoded, and claims nothing yet. How it is waited for decides who does the work:
 /// [`wait`](Append::wait) blocks, `.await` suspends, [`submit`](Append::submit) claims now and is waited
@@ -45,16 +48,9 @@ pub struct Check {
     begin: Begin,
 }
 
-#[derive(Debug)]
-struct Begin {
-    writer: Option<Arc<Writer>>,
-    request: Option<Result<Request, AppendError>>,
-    waiting: Option<EventListener>,
-}
-
 impl Append {
     pub(crate) fn new(writer: Option<Arc<Writer>>, request: Result<Request, AppendError>) -> Self {
-        Self { begin: Begin { writer, request: Some(request), waiting: None } }
+        Self { begin: Begin::new(writer, request) }
     }
 
     /// Appends, and blocks until the events are durable.
@@ -85,15 +81,71 @@ impl Append {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn within(mut self, time: Duration) -> Self {
-        if let Some(Ok(request)) = &mut self.begin.request {
-            request.within = Some(time);
-        }
+        self.begin.change(|request| request.within = Some(time));
+        self
+    }
+
+    /// Appends only if no event behind `after` matches the query: what this append was based on has not changed. 0 is
+    /// before all events: then none may match at all. It is compared with everything that has its place in the log
+    /// before this append gets its own, durable or not, in one step with the expected version.
+    ///
+    /// An append may have up to [`CONDITIONS_MAX`](crate::limits::CONDITIONS_MAX) conditions, all of which must hold.
+    /// The position is the [`head`](crate::ReaderQuery::head) that the reader has reported, up to which everything
+    /// was read. A condition costs a look into the index for each of its terms; the further back `after` is, the more
+    /// parts of the index.
+    ///
+    /// ```
+    /// # use stratalog::{AppendError, Expect, NewEvent, Query, Store, disk::MemoryDisk};
+    /// # let store = Store::options().open_on(std::sync::Arc::new(MemoryDisk::new()))?;
+    /// let seat = || Query::any().types(["seat-taken"]).tags(["seat:12A"]);
+    /// let mut reader = store.query(seat()).forward();
+    /// assert!(reader.next_batch()?.is_none(), "nobody has it");
+    /// let seen = reader.head();
+    ///
+    /// let taken = || [NewEvent::bytes("seat-taken", b"".as_slice()).tag("seat:12A")];
+    /// store.append("flight-7", Expect::Any, taken()).fail_if(seat(), seen).wait()?;
+    /// let again = store.append("flight-7", Expect::Any, taken()).fail_if(seat(), seen).wait();
+    /// let Err(AppendError::Conflict(conflict)) = again else { panic!("taken twice") };
+    /// assert_eq!(conflict.conditions().next().map(|failed| failed.position().get()), Some(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Reported by the append: [`AppendError::Conflict`] where it does not hold, once what that is based on is
+    /// durable; [`AppendError::Query`], [`AppendError::TooManyConditions`] and [`AppendError::AfterHead`] where it is
+    /// none, before anything has happened.
+    pub fn fail_if(mut self, query: Query, after: impl Into<Position>) -> Self {
+        let after = after.into();
+        self.begin.try_change(|request| request.condition(ConditionKind::FailIf, query, after));
+        self
+    }
+
+    /// Appends only if no event matches the query. The same as [`Append::fail_if`] behind position 0, but for the
+    /// error: what this append would bring about is there already, so that there is nothing to decide again.
+    ///
+    /// ```
+    /// # use stratalog::{AppendError, Expect, NewEvent, Query, Store, disk::MemoryDisk};
+    /// # let store = Store::options().open_on(std::sync::Arc::new(MemoryDisk::new()))?;
+    /// let paid = || [NewEvent::bytes("paid", b"9.50".as_slice()).tag("request:5e1f")];
+    /// let known = || Query::any().tags(["request:5e1f"]);
+    /// store.append("invoice-4", Expect::Any, paid()).fail_if_exists(known()).wait()?;
+    /// let again = store.append("invoice-4", Expect::Any, paid()).fail_if_exists(known()).wait();
+    /// assert!(matches!(again, Err(AppendError::AlreadyThere(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Append::fail_if`], but [`AppendError::AlreadyThere`] where it does not hold.
+    pub fn fail_if_exists(mut self, query: Query) -> Self {
+        let kind = ConditionKind::FailIfExists;
+        self.begin.try_change(|request| request.condition(kind, query, Position::default()));
         self
     }
 
     /// Claims the events' places now, so that appends that are submitted one after another are in the
     /// log in this order, and returns without waiting for the disk. They commit whether the result is
-    /// waited for or not.
+    /// waited for or not; but for an append with a condition that an event which is not durable yet seems to fail:
+    /// that is decided when it is waited for.
     ///
     /// # Errors
     /// [`AppendError`]; [`AppendError::Busy`] where it would have to wait. A conflict with events that
@@ -124,19 +176,13 @@ impl Append {
     /// # Errors
     /// As [`Append::submit`].
     pub fn try_submit(&mut self) -> Result<Pending, AppendError> {
-        if let Some(Ok(request)) = &mut self.begin.request {
-            request.asked_for_segment = true;
-        }
-        match self.begin.attempt()? {
-            Begun::Pending(pending) => Ok(pending),
-            Begun::Wait(_) => Err(AppendError::Busy),
-        }
+        self.begin.submit()
     }
 }
 
 impl Check {
     pub(crate) fn new(writer: Option<Arc<Writer>>, request: Result<Request, AppendError>) -> Self {
-        Self { begin: Begin { writer, request: Some(request), waiting: None } }
+        Self { begin: Begin::new(writer, request) }
     }
 
     /// Blocks until it is known whether the stream is as expected, and gives the version of its last
@@ -146,53 +192,6 @@ impl Check {
     /// [`AppendError`].
     pub fn wait(mut self) -> Result<Option<u64>, AppendError> {
         self.begin.block()?.wait_checked()
-    }
-}
-
-impl Begin {
-    fn attempt(&mut self) -> Result<Begun, AppendError> {
-        let Some(writer) = &self.writer else {
-            return Err(AppendError::ReadOnly);
-        };
-        match &mut self.request {
-            Some(Ok(request)) => match writer.begin(request)? {
-                Begun::Pending(pending) => {
-                    self.request = None;
-                    Ok(Begun::Pending(pending))
-                }
-                wait @ Begun::Wait(_) => Ok(wait),
-            },
-            failed => match failed.take() {
-                Some(Err(error)) => Err(error),
-                _ => Err(AppendError::Closed),
-            },
-        }
-    }
-
-    fn block(&mut self) -> Result<Pending, AppendError> {
-        if let Some(Ok(request)) = &mut self.request {
-            request.blocks = true;
-        }
-        loop {
-            match self.attempt()? {
-                Begun::Pending(pending) => return Ok(pending),
-                Begun::Wait(listener) => listener.wait(),
-            }
-        }
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Pending, AppendError>> {
-        loop {
-            if let Some(listener) = &mut self.waiting {
-                std::task::ready!(Pin::new(listener).poll(context));
-                self.waiting = None;
-            }
-            match self.attempt() {
-                Ok(Begun::Pending(pending)) => return Poll::Ready(Ok(pending)),
-                Ok(Begun::Wait(listener)) => self.waiting = Some(listener),
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
     }
 }
 
@@ -250,7 +249,7 @@ impl Future for CheckFuture {
         loop {
             if let Some(pending) = &mut self.pending {
                 let outcome = std::task::ready!(pending.poll_outcome(context));
-                return Poll::Ready(pending.checked(outcome));
+                return Poll::Ready(outcome.and_then(|outcome| pending.checked(outcome)));
             }
             let pending = std::task::ready!(self.begin.poll(context))?;
             self.pending = Some(pending);

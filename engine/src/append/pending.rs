@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use compact_str::CompactString;
 
+use super::begin::Begin;
 use super::request::EventIds;
 use crate::commit::{Outcome, Ticket, WakerSlot};
 use crate::error::{AppendError, Conflict, Poisoned};
@@ -156,6 +157,8 @@ pub struct Pending {
     ticket: Option<Arc<Ticket>>,
     decided: Option<Decided>,
     slot: WakerSlot,
+    /// The way to a decision, where that depends on events that are not durable yet.
+    deciding: Option<Box<Begin>>,
 }
 
 impl Pending {
@@ -168,7 +171,13 @@ impl Pending {
             Some(ticket)
         };
         let decided = Some(Decided::Appended(receipt));
-        Self { ticket: waits_for, decided, slot: WakerSlot::default() }
+        Self { ticket: waits_for, decided, slot: WakerSlot::default(), deciding: None }
+    }
+
+    /// An append that is not decided yet.
+    pub(super) fn deciding(begin: Begin) -> Self {
+        let deciding = Some(Box::new(begin));
+        Self { ticket: None, decided: None, slot: WakerSlot::default(), deciding }
     }
 
     pub(super) fn judged(
@@ -177,7 +186,7 @@ impl Pending {
         verdict: Result<Option<u64>, Conflict>,
     ) -> Self {
         let decided = Some(Decided::Checked { event_ids, verdict });
-        Self { ticket, decided, slot: WakerSlot::default() }
+        Self { ticket, decided, slot: WakerSlot::default(), deciding: None }
     }
 
     /// Blocks until the events are durable.
@@ -185,21 +194,35 @@ impl Pending {
     /// # Errors
     /// [`AppendError::Conflict`], or [`AppendError::Unknown`] where the log was poisoned meanwhile.
     pub fn wait(mut self) -> Result<Receipt, AppendError> {
-        let outcome = self.ticket.as_ref().map_or(Outcome::Durable, |ticket| ticket.wait());
+        let outcome = self.wait_outcome()?;
         self.appended(outcome)
     }
 
     /// As [`Pending::wait`], for a pure check: the version of the stream's last event.
     pub(super) fn wait_checked(mut self) -> Result<Option<u64>, AppendError> {
-        let outcome = self.ticket.as_ref().map_or(Outcome::Durable, |ticket| ticket.wait());
+        let outcome = self.wait_outcome()?;
         self.checked(outcome)
     }
 
+    /// Blocks for the outcome of the batch.
+    fn wait_outcome(&mut self) -> Result<Outcome, AppendError> {
+        while let Some(mut begin) = self.deciding.take() {
+            *self = begin.block()?;
+        }
+        Ok(self.ticket.as_ref().map_or(Outcome::Durable, |ticket| ticket.wait()))
+    }
+
     /// Polls for the outcome of the batch.
-    pub(super) fn poll_outcome(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+    pub(super) fn poll_outcome(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Outcome, AppendError>> {
+        while let Some(begin) = &mut self.deciding {
+            *self = std::task::ready!(begin.poll(context))?;
+        }
         match &self.ticket {
-            Some(ticket) => ticket.poll(&mut self.slot, context),
-            None => Poll::Ready(Outcome::Durable),
+            Some(ticket) => ticket.poll(&mut self.slot, context).map(Ok),
+            None => Poll::Ready(Ok(Outcome::Durable)),
         }
     }
 
@@ -211,8 +234,7 @@ impl Pending {
                 Outcome::Unknown,
             ) => Err(unknown(self.ticket.as_deref(), event_ids.into_vec())),
             (Decided::Checked { verdict, .. }, Outcome::Durable) => {
-                let conflict = verdict.expect_err("an append that holds is claimed");
-                Err(AppendError::Conflict(conflict))
+                Err(verdict.expect_err("an append that holds is claimed").into())
             }
         }
     }
@@ -220,7 +242,7 @@ impl Pending {
     pub(super) fn checked(&mut self, outcome: Outcome) -> Result<Option<u64>, AppendError> {
         match (self.take(), outcome) {
             (Decided::Checked { verdict, .. }, Outcome::Durable) => {
-                verdict.map_err(AppendError::Conflict)
+                verdict.map_err(AppendError::from)
             }
             (Decided::Checked { event_ids, .. }, Outcome::Unknown) => {
                 Err(unknown(self.ticket.as_deref(), event_ids.into_vec()))
@@ -238,7 +260,7 @@ impl Future for Pending {
     type Output = Result<Receipt, AppendError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.poll_outcome(context).map(|outcome| self.appended(outcome))
+        self.poll_outcome(context).map(|outcome| self.appended(outcome?))
     }
 }
 

@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use compact_str::CompactString;
 use smallvec::SmallVec;
 
+use super::conditions::Conditions;
 use super::expect::Expect;
 use super::writer::Writer;
 use crate::commit::Manner;
-use crate::error::AppendError;
+use crate::error::{AppendError, ConditionKind};
 use crate::event::{
-    EncodeError, EventId, NamePart, NewEvent, Timestamp, category, check_stream, check_user_name,
+    EncodeError, EventId, NamePart, NewEvent, Position, Timestamp, category, check_stream,
+    check_user_name,
 };
 use crate::format::definition::EventType;
 use crate::format::frame::FrameParts;
@@ -23,6 +25,7 @@ use crate::limits::{
     APPEND_BYTES_MAX, APPEND_EVENTS_MAX, APPEND_TAGS_MAX, ENCODED_KEPT_BYTES_MAX, ENCODED_KEPT_MAX,
     ENCODED_KEPT_TYPES_MAX, WITHIN_MAX,
 };
+use crate::query::Query;
 
 /// What can be appended to a stream.
 ///
@@ -262,6 +265,8 @@ pub(crate) struct Request {
     /// The hash of the term of the stream's category, and how long the category is, where there is one.
     category: Option<(TermHash, usize)>,
     pub expect: Expect,
+    /// What else must hold; most appends have nothing.
+    pub conditions: Option<Box<Conditions>>,
     pub encoded: Reused,
     /// The time at which it is sequenced, in nanoseconds since the Unix epoch; none once that time is over
     /// without its having got a place.
@@ -327,6 +332,19 @@ impl Request {
         Ok(Self::new(stream, expect))
     }
 
+    /// Adds a condition.
+    ///
+    /// # Errors
+    /// [`AppendError`], where it is none, or one too many.
+    pub(super) fn condition(
+        &mut self,
+        kind: ConditionKind,
+        query: Query,
+        after: Position,
+    ) -> Result<(), AppendError> {
+        self.conditions.get_or_insert_default().push(kind, query, after)
+    }
+
     fn new(stream: &str, expect: Expect) -> Self {
         let category = category(stream)
             .map(|category| (Term::category(category.as_bytes()).xxh3_64(), category.len()));
@@ -335,6 +353,7 @@ impl Request {
             stream: stream.into(),
             stream_hash: Term::stream(stream.as_bytes()).xxh3_64(),
             expect,
+            conditions: None,
             encoded: Reused::empty(),
             recorded_at: None,
             blocks: false,

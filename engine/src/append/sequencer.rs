@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use super::active::Active;
+use super::conditions::Latest;
 use super::heads::HeadCache;
 use super::request::Request;
 use crate::commit::{
@@ -18,7 +19,7 @@ use crate::commit::{
     Ticket, Waiting,
 };
 use crate::disk::DiskFile;
-use crate::error::{FileError, Poisoned};
+use crate::error::{AppendError, FileError, Poisoned};
 use crate::format::align_up;
 use crate::format::checksum::{Chain, SegmentKey};
 use crate::format::constants::BATCH_HEADER_BYTES;
@@ -89,6 +90,12 @@ pub(crate) enum Sequenced {
     Lookup {
         generation: u64,
     },
+    /// What has come since the conditions were looked at has to be looked at as well.
+    Look,
+    /// What has to be durable before it can be judged.
+    After(Arc<Ticket>),
+    /// Something is wrong with it.
+    Refused(AppendError),
     /// Something has to happen first: a batch written, or a segment made.
     Wait,
     /// The next segment could not be made.
@@ -202,7 +209,20 @@ impl Sequencer {
         let Some(mut head) = self.head(request, cold) else {
             return Sequenced::Lookup { generation: self.generation };
         };
-        let holds = request.expect.holds(head.last);
+        let mut holds = request.expect.holds(head.last);
+        let stream_matters = !holds || request.is_check();
+        if let Some(conditions) = &mut request.conditions {
+            if let Err(refused) = conditions.check_positions(self.next_position - 1) {
+                return Sequenced::Refused(refused);
+            }
+            match conditions.compare(&self.active.live, self.next_position) {
+                Latest::Known => holds &= conditions.failed().next().is_none(),
+                Latest::Look => return Sequenced::Look,
+                Latest::Wait(position) => {
+                    return self.ticket_of(position).map_or(Sequenced::Look, Sequenced::After);
+                }
+            }
+        }
         if !holds || request.is_check() {
             let position = head.term.map_or(head.position, |id| {
                 let ordinal = self.active.writer.last_ordinal(id);
@@ -211,6 +231,7 @@ impl Sequencer {
             if position.is_none() {
                 self.heads.put(&request.stream, head.last);
             }
+            let position = position.filter(|_| stream_matters);
             let ticket = position.and_then(|position| self.ticket_of(position));
             return Sequenced::Judged { holds, last: head.last, ticket };
         }

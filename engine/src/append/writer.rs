@@ -18,19 +18,20 @@ use crate::commit::{
     Outcome, Successor, Ticket,
 };
 use crate::disk::QueueWaker;
-use crate::error::{AppendError, Conflict, FileError, Poisoned};
+use crate::error::{AppendError, Conflict, FailedCheck, FileError, Poisoned, StreamConflict};
 use crate::event::{Position, Timestamp};
 use crate::format::frame::{FramePlace, complete};
 use crate::index::LiveIndex;
 use crate::limits::append_bytes_max;
-use crate::log::{Catalogs, Maintainer, NotPrepared, Run, SealedSegment, SegmentSource};
+use crate::log::{Maintainer, NotPrepared, Run, SealedSegment, SegmentSource};
+use crate::read::Reads;
 use crate::sync::{Mutex, MutexGuard, Signal, lock};
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Writer {
     sequencer: Mutex<Sequencer>,
-    catalogs: Arc<Catalogs>,
+    reads: Arc<Reads>,
     maintainer: Arc<Maintainer>,
     leader: Arc<Mutex<Leader>>,
     figures: Arc<Figures>,
@@ -52,12 +53,14 @@ pub(crate) enum Begun {
     Pending(Pending),
     /// Try again when this is rung.
     Wait(EventListener),
+    /// Try again when this batch has ended.
+    After(Arc<Ticket>),
 }
 
 impl Writer {
     pub(crate) fn new(
         resume: Resume,
-        catalogs: Arc<Catalogs>,
+        reads: Arc<Reads>,
         maintainer: Arc<Maintainer>,
         leader: Arc<Mutex<Leader>>,
         figures: Arc<Figures>,
@@ -65,7 +68,7 @@ impl Writer {
     ) -> Arc<Self> {
         Arc::new_cyclic(|this: &Weak<Self>| Self {
             sequencer: Mutex::new(Sequencer::new(resume, this.clone())),
-            catalogs,
+            reads,
             maintainer,
             leader,
             figures,
@@ -79,7 +82,7 @@ impl Writer {
     /// Where the sequence step will most likely look up an append's stream.
     #[inline]
     pub(super) fn newest_index(&self) -> Guard<Option<Arc<LiveIndex>>> {
-        self.catalogs.newest()
+        self.reads.catalogs.newest()
     }
 
     /// The most bytes that an append may have.
@@ -96,6 +99,9 @@ impl Writer {
         // Listening before the attempt, so that what happens in between is not missed.
         let mut listener = None;
         let mut cold = None;
+        if let Some(conditions) = &mut request.conditions {
+            conditions.look(&self.reads)?;
+        }
         loop {
             let now = request.recorded_at.take().unwrap_or_else(|| Timestamp::now().0);
             let mut sequencer = self.lock();
@@ -104,13 +110,16 @@ impl Writer {
             if sequencer.active().number() != active {
                 // Nothing in the new segment is published before its first batch is led, and that takes
                 // this lock first.
-                self.catalogs.push(sequencer.active());
+                self.reads.catalogs.push(sequencer.active());
                 self.maintainer.ring();
             }
             // Whoever has to wait, or for an answer, wants everything before it to be written; and where
             // there is no place behind the open batch, that was closed, and nobody is to write it yet.
             let waits = match &outcome {
-                Sequenced::Wait | Sequenced::NoSegment(_) | Sequenced::NoMemory(_) => true,
+                Sequenced::Wait
+                | Sequenced::After(_)
+                | Sequenced::NoSegment(_)
+                | Sequenced::NoMemory(_) => true,
                 Sequenced::Judged { ticket, .. } => ticket.is_some(),
                 _ => false,
             };
@@ -128,6 +137,7 @@ impl Writer {
                 }
                 Sequenced::Lookup { generation } => {
                     let last = self
+                        .reads
                         .catalogs
                         .cold_head(request.stream_hash, &request.stream)
                         .map_err(|source| AppendError::Lookup {
@@ -136,6 +146,13 @@ impl Writer {
                         })?;
                     cold = Some(ColdHead { generation, last });
                 }
+                Sequenced::Look => {
+                    if let Some(conditions) = &mut request.conditions {
+                        conditions.look(&self.reads)?;
+                    }
+                }
+                Sequenced::After(ticket) => return Ok(Begun::After(ticket)),
+                Sequenced::Refused(error) => return Err(error),
                 Sequenced::Wait => {
                     self.maintainer.ring();
                     match listener.take() {
@@ -387,13 +404,18 @@ fn judged(
     ticket: Option<Arc<Ticket>>,
 ) -> Pending {
     let event_ids = std::mem::take(&mut request.encoded.ids);
-    let verdict = if holds {
-        Ok(last)
-    } else {
-        let stream = request.stream.as_str().into();
-        Err(Conflict { stream, expected: request.expect, actual: last })
-    };
+    let verdict = if holds { Ok(last) } else { Err(conflict(request, last)) };
     Pending::judged(ticket, event_ids, verdict)
+}
+
+/// The checks of a request that have failed.
+fn conflict(request: &Request, last: Option<u64>) -> Conflict {
+    let stream = (!request.expect.holds(last)).then(|| {
+        let stream = request.stream.as_str().into();
+        FailedCheck::Stream(StreamConflict { stream, expected: request.expect, actual: last })
+    });
+    let conditions = request.conditions.iter().flat_map(|conditions| conditions.failed());
+    Conflict::new(stream.into_iter().chain(conditions.map(FailedCheck::Condition)))
 }
 
 impl BatchSource for Writer {
@@ -507,7 +529,7 @@ impl SegmentSource for Writer {
 
     fn sealed(&self, live: &LiveSegment, sealed: &Arc<SealedSegment>, run: Option<Run>) {
         // In this order: whoever looks into the sealed segments as of the new generation finds it.
-        self.catalogs.seal(sealed, run);
+        self.reads.catalogs.seal(sealed, run);
         let mut heads = Vec::with_capacity(HEADS_AT_ONCE);
         for (stream, last) in live.heads() {
             heads.push((stream, last));

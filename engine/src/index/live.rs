@@ -206,6 +206,20 @@ impl LiveIndex {
         self.terms.find(hash, term).map(|(_, entry)| LivePostings::new(&self.words, entry))
     }
 
+    /// How many events have all of their terms entered. More may be pushed.
+    #[inline]
+    pub(crate) fn entered(&self) -> u32 {
+        self.ids.count()
+    }
+
+    /// Whether an event has a term; for a tag, whether it has one that shares its hash. No lock is taken.
+    pub(crate) fn has(&self, ordinal: u32, hash: TermHash, term: Term<'_>) -> bool {
+        if term.kind == TermKind::Tag {
+            return self.tags.has(ordinal, hash);
+        }
+        self.lookup(hash, term).is_some_and(|postings| postings.contains(ordinal))
+    }
+
     /// The events that may have an id of this hash, the last one first: compare the id in each one's frame.
     pub(crate) fn ids(&self, hash: TermHash) -> impl Iterator<Item = u32> + '_ {
         self.ids.candidates(hash)

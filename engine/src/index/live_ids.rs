@@ -76,9 +76,15 @@ impl LiveIds {
         self.count.store(ordinal + 1, Ordering::Release);
     }
 
+    /// How many events were noted; each one's id is the last that is entered of it.
+    #[inline]
+    pub(super) fn count(&self) -> u32 {
+        self.count.load(Ordering::Acquire)
+    }
+
     /// The events that may have this id, the last one first.
     pub(super) fn candidates(&self, hash: TermHash) -> impl Iterator<Item = u32> + '_ {
-        let table = match self.count.load(Ordering::Acquire) {
+        let table = match self.count() {
             0 => None,
             count => Some(self.entered(count)),
         };

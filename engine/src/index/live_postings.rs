@@ -89,6 +89,30 @@ pub(super) fn append(words: &Words, entry: &LiveEntry, words_used: u32, ordinal:
     used
 }
 
+/// How many of so many things are at the beginning, of which no other is. The search begins at the end.
+pub(super) fn partition_from_end(count: u32, is_at_beginning: impl Fn(u32) -> bool) -> u32 {
+    let mut high = count;
+    let mut step = 1;
+    // All at or above `high` are not; go down in growing steps until one is.
+    let mut low = loop {
+        let Some(probe) = high.checked_sub(step) else { break 0 };
+        if is_at_beginning(probe) {
+            break probe + 1;
+        }
+        high = probe;
+        step *= 2;
+    };
+    while low < high {
+        let middle = low.midpoint(high);
+        if is_at_beginning(middle) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
 /// Has the processor fetch where a term's next posting will stand, if there is a chunk for it.
 #[inline]
 pub(super) fn near_next(words: &Words, entry: &LiveEntry) {
@@ -156,27 +180,12 @@ impl<'a> LivePostings<'a> {
     /// How many postings are below the ordinal. The search begins at the end, because that is where
     /// the watermark is.
     pub(crate) fn visible(&self, below_ordinal: u32) -> u32 {
-        let is_below = |i: u32| self.get(i).is_some_and(|ordinal| ordinal < below_ordinal);
-        let mut high = self.len;
-        let mut step = 1;
-        // All at or above `high` are too late; go down in growing steps until one is early enough.
-        let mut low = loop {
-            let Some(probe) = high.checked_sub(step) else { break 0 };
-            if is_below(probe) {
-                break probe + 1;
-            }
-            high = probe;
-            step *= 2;
-        };
-        while low < high {
-            let middle = low.midpoint(high);
-            if is_below(middle) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        low
+        partition_from_end(self.len, |i| self.get(i).is_some_and(|ordinal| ordinal < below_ordinal))
+    }
+
+    /// Whether the event has the term.
+    pub(crate) fn contains(&self, ordinal: u32) -> bool {
+        self.get(self.visible(ordinal)) == Some(ordinal)
     }
 
     /// Only the postings below the ordinal.

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::live::{Words, words_of};
-use super::live_postings::{self, LivePostings};
+use super::live_postings::{self, LivePostings, partition_from_end};
 use super::live_terms::{LiveEntry, LiveTerms};
 use super::paged::Paged;
 use super::term::{Term, TermHash};
@@ -85,6 +85,18 @@ impl LiveTags {
         (0..self.count.load(Ordering::Acquire))
             .map_while(|number| self.note(number))
             .take_while(move |(_, of)| *of < ordinal)
+    }
+
+    /// Whether the event has a tag of this hash. Looked for among the last notes first, and without the table: this is
+    /// asked under the sequence lock, about events that were claimed a moment ago.
+    pub(super) fn has(&self, ordinal: u32, hash: TermHash) -> bool {
+        let count = self.count.load(Ordering::Acquire);
+        let is_before = |number: u32| self.note(number).is_none_or(|(_, of)| of < ordinal);
+        let first = partition_from_end(count, is_before);
+        (first..count)
+            .map_while(|number| self.note(number))
+            .take_while(|(_, of)| *of == ordinal)
+            .any(|(noted, _)| noted == hash)
     }
 
     /// How much memory they take.
@@ -176,6 +188,11 @@ mod tests {
             assert!(tags.lookup(TermHash(*hash)).unwrap().forward(0).eq(ordinals.iter().copied()));
         }
         assert!(tags.below(100).all(|(_, ordinal)| ordinal < 100));
+        for (hash, ordinals) in &model {
+            for ordinal in [0, 1, 17, 2_500, 4_998, 4_999, 5_000] {
+                assert_eq!(tags.has(ordinal, TermHash(*hash)), ordinals.contains(&ordinal));
+            }
+        }
         assert!(tags.bytes() > 0);
     }
 

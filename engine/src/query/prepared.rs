@@ -45,6 +45,17 @@ impl Prepared {
         self.query.matches(stream, event_type, tags)
     }
 
+    /// Whether an event matches, as far as its terms tell: a term of a tag stands for all tags that share its hash.
+    pub(crate) fn matches_terms(&self, mut has: impl FnMut(TermHash, Term<'_>) -> bool) -> bool {
+        let Some(mut items) = self.items() else { return true };
+        items.any(|item| {
+            item.all_of().all(|(hash, term)| has(hash, term)) && {
+                let mut any_of = item.any_of().peekable();
+                any_of.peek().is_none() || any_of.any(|(hash, term)| has(hash, term))
+            }
+        })
+    }
+
     /// The items that some event could match; `None` where every event is asked for.
     pub(super) fn items(&self) -> Option<impl Iterator<Item = PreparedItem<'_>>> {
         let items = self.query.items()?.iter().zip(&self.hashes);

@@ -50,6 +50,12 @@ impl ReadQuery {
         Self { reads, query, span: Span::all() }
     }
 
+    /// Of the first event that matches, from a position on and before another.
+    pub(super) fn first_of(reads: Arc<Reads>, query: Arc<Prepared>, from: u64, end: u64) -> Self {
+        let span = Span { from, upto: end.saturating_sub(1), limit: 1 };
+        Self { reads, query: Ok(query), span }
+    }
+
     /// Only events behind this position; 0, the default, is before all.
     pub fn after(mut self, position: impl Into<Position>) -> Self {
         self.span.after(position.into());
@@ -320,14 +326,14 @@ impl ReaderQuery {
     }
 }
 
-fn matches(query: &Prepared, frame: &Frame<'_>, event_type: &str) -> bool {
+pub(super) fn matches(query: &Prepared, frame: &Frame<'_>, event_type: &str) -> bool {
     query.matches(frame.stream(), event_type, frame.tags())
 }
 
-/// The lists of a live segment, as far as it is durable.
-struct LiveLists<'a> {
-    live: &'a LiveSegment,
-    visible: u32,
+/// The lists of a live segment, of so many of its events.
+pub(super) struct LiveLists<'a> {
+    pub live: &'a LiveSegment,
+    pub visible: u32,
 }
 
 impl TermLists for LiveLists<'_> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use stratalog::{AppendError, Query, Receipt, Store};
+use stratalog::{AppendError, Query, Receipt, Store, StreamConflict};
 
 use super::{Acknowledged, Append, Committed, Content, Expect, NewEvent, Pending, Refused};
 use super::{Seen, Tags, Target};
@@ -164,7 +164,9 @@ fn outcome(outcome: Result<Receipt, AppendError>) -> Result<Acknowledged, Refuse
 
 fn refused(error: AppendError) -> Refused {
     match error {
-        AppendError::Conflict(conflict) => Refused::Conflict(conflict.actual()),
+        AppendError::Conflict(conflict) => {
+            Refused::Conflict(conflict.streams().next().and_then(StreamConflict::actual))
+        }
         error => Refused::Failed(error.into()),
     }
 }

@@ -1,0 +1,176 @@
+//! The conditions of an append: queries that no event behind some position may match.
+//!
+//! Owns how they are checked, in two steps. Outside the sequence lock, everything that has its place by then is
+//! looked at, with the help of the index; under the lock, what has come since, by its terms. An event that is durable
+//! is compared exactly, and fails a condition for good. One that is not durable is waited for and then looked at
+//! again: its frame may not be filled, and what an answer is based on has to be durable. So a condition that holds
+//! costs no wait, and one that fails is reported by its first event.
+//!
+//! Part of a request. Calls `read` for what is looked at outside the lock, and the live index under it; the writer
+//! calls the first step, the sequencer the second.
+
+use std::sync::Arc;
+
+use crate::commit::LiveSegment;
+use crate::error::{AppendError, ConditionConflict, ConditionKind};
+use crate::event::Position;
+use crate::limits::{CONDITION_WINDOW_MAX, CONDITIONS_MAX};
+use crate::query::{Prepared, Query};
+use crate::read::{FirstMatch, Reads};
+
+/// See the module. At most [`CONDITIONS_MAX`].
+#[derive(Debug, Default)]
+pub(crate) struct Conditions {
+    conditions: Vec<Condition>,
+}
+
+#[derive(Debug)]
+struct Condition {
+    query: Arc<Prepared>,
+    kind: ConditionKind,
+    after: u64,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// No event before this position fails it.
+    HoldsBefore(u64),
+    /// As far as its terms tell, the event at this position does, and none before it. It was not durable.
+    MaybeAt(u64),
+    /// The durable event at this position does.
+    FailedAt(u64),
+}
+
+/// What the events that came last say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Latest {
+    /// Each condition has failed, or holds.
+    Known,
+    /// There is more to be looked at outside the lock.
+    Look,
+    /// The event at this position, which may not be durable, decides.
+    Wait(u64),
+}
+
+impl Conditions {
+    /// Adds a condition.
+    ///
+    /// # Errors
+    /// [`AppendError`], where the query is none, or there are too many.
+    pub(super) fn push(
+        &mut self,
+        kind: ConditionKind,
+        query: Query,
+        after: Position,
+    ) -> Result<(), AppendError> {
+        let condition = self.conditions.len();
+        if condition == CONDITIONS_MAX {
+            return Err(AppendError::TooManyConditions);
+        }
+        let query =
+            Prepared::new(query).map_err(|source| AppendError::Query { condition, source })?;
+        let state = State::HoldsBefore(after.0.saturating_add(1));
+        self.conditions.push(Condition { query: Arc::new(query), kind, after: after.0, state });
+        Ok(())
+    }
+
+    /// The first step: looks at what has come since the last look.
+    ///
+    /// # Errors
+    /// [`AppendError::Condition`].
+    pub(super) fn look(&mut self, reads: &Arc<Reads>) -> Result<(), AppendError> {
+        for (number, condition) in self.conditions.iter_mut().enumerate() {
+            let next = match condition.state {
+                State::HoldsBefore(next) | State::MaybeAt(next) => next,
+                State::FailedAt(_) => continue,
+            };
+            let found = reads
+                .first_match(&condition.query, next)
+                .map_err(|source| AppendError::Condition { condition: number, source })?;
+            condition.state = match found {
+                FirstMatch::At(position) => State::FailedAt(position),
+                FirstMatch::Maybe(position) => State::MaybeAt(position),
+                FirstMatch::NotBefore(next) => State::HoldsBefore(next),
+            };
+        }
+        Ok(())
+    }
+
+    /// Before the second step: whether each is about what can be there.
+    ///
+    /// # Errors
+    /// [`AppendError::AfterHead`], where one is not.
+    pub(super) fn check_positions(&self, head: u64) -> Result<(), AppendError> {
+        match self.conditions.iter().position(|condition| condition.after > head) {
+            None => Ok(()),
+            Some(condition) => {
+                let after = Position(self.conditions[condition].after);
+                Err(AppendError::AfterHead { condition, after, head: Position(head) })
+            }
+        }
+    }
+
+    /// The second step, under the sequence lock: compares the events that have got their places since the first, up
+    /// to `next_position`, the last of which are in the active segment.
+    pub(super) fn compare(&mut self, active: &LiveSegment, next_position: u64) -> Latest {
+        let mut latest = Latest::Known;
+        for condition in &mut self.conditions {
+            match condition.compare(active, next_position) {
+                Latest::Known => {}
+                Latest::Look => return Latest::Look,
+                // All of them are waited for, so that all that fail are reported.
+                Latest::Wait(position) => match latest {
+                    Latest::Wait(other) if other >= position => {}
+                    _ => latest = Latest::Wait(position),
+                },
+            }
+        }
+        latest
+    }
+
+    /// Those that have failed.
+    pub(super) fn failed(&self) -> impl Iterator<Item = ConditionConflict> {
+        self.conditions.iter().enumerate().filter_map(|(number, condition)| {
+            let State::FailedAt(position) = condition.state else { return None };
+            Some(ConditionConflict {
+                condition: number,
+                kind: condition.kind,
+                after: Position(condition.after),
+                position: Position(position),
+            })
+        })
+    }
+}
+
+impl Condition {
+    fn compare(&mut self, active: &LiveSegment, next_position: u64) -> Latest {
+        let next = match self.state {
+            State::HoldsBefore(next) => next,
+            State::MaybeAt(position) => return Latest::Wait(position),
+            State::FailedAt(_) => return Latest::Known,
+        };
+        if next >= next_position {
+            return Latest::Known;
+        }
+        // What is in an older segment, or was too much, is looked at where nobody waits.
+        let Some(from) = next.checked_sub(active.first_position) else { return Latest::Look };
+        let upto =
+            (next_position - active.first_position).min(from + u64::from(CONDITION_WINDOW_MAX));
+        for ordinal in from..upto {
+            let position = active.first_position + ordinal;
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "a segment has fewer than 2^32 events"
+            )]
+            let ordinal = ordinal as u32;
+            if self.query.matches_terms(|hash, term| active.index.has(ordinal, hash, term)) {
+                self.state = State::MaybeAt(position);
+                return Latest::Wait(position);
+            }
+        }
+        let next = active.first_position + upto;
+        self.state = State::HoldsBefore(next);
+        if next < next_position { Latest::Look } else { Latest::Known }
+    }
+}
