@@ -82,6 +82,27 @@ pub(crate) enum Expected {
     Exact,
 }
 
+/// The condition that each append has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConditionName {
+    /// No condition.
+    None,
+    /// No event behind the newest position that is known of one of 100,000 tags, chosen at random, has that tag.
+    After,
+    /// No event has the tag, which is a fresh one.
+    Exists,
+}
+
+impl ConditionName {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::After => "after",
+            Self::Exists => "exists",
+        }
+    }
+}
+
 /// Where the store is, and where figures go.
 #[derive(Debug, Args)]
 pub(crate) struct Place {
@@ -145,13 +166,19 @@ pub(crate) struct Run {
     /// How many different tags each event has, out of 100,000 at random; at most 64.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = tags)]
     pub tags: usize,
+    /// The condition that each append has. All of its events have the tag that it is about, before those of `--tags`.
+    #[arg(long, value_name = "WHAT", default_value = "none")]
+    pub condition: ConditionName,
+    /// Fills the store with so many events first, in other streams, each with one of the tags of `--tags`.
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with_all = ["verify", "input"])]
+    pub fill: u64,
     /// Threads that query one of those tags at random meanwhile, and read all events that have it. What
     /// finds no event is not counted.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = count_or_none)]
     pub queries: usize,
     /// Replays a log in JSON Lines (`stream`, `type`, `timestamp`, `data`), each stream in its order,
     /// and ends with the file; there is no warm-up then.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["payload", "batch", "streams", "zipf", "tags", "warmup"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["payload", "batch", "streams", "zipf", "tags", "condition", "warmup"])]
     pub input: Option<PathBuf>,
     /// What is random begins with this number.
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -12,21 +12,23 @@ use hdrhistogram::Histogram;
 use crate::AnyError;
 use crate::acks::Acks;
 use crate::ceiling::{Ceiling, Extent};
-use crate::cli::{Expected, Run};
-use crate::clients::client::{Client, Habits, Work, split};
+use crate::cli::{ConditionName, Expected, Run};
+use crate::clients::client::{Checks, Client, Habits, Work, split};
 use crate::clients::pacing::{Pace, Schedule, Slips};
 use crate::clients::readers::Readers;
 use crate::clients::window::{Clock, Progress, Recorded, Recorder, latencies};
 use crate::clients::{Kind, Running};
 use crate::folder::Folder;
 use crate::process;
+use crate::read::fill;
 use crate::report::environment::Environment;
-use crate::report::json::{Append, Latency, Query, Read, Report, Resources, Workload};
+use crate::report::json::{Append, Condition, Latency, Query, Read, Report, Resources, Workload};
 use crate::report::live::Live;
 use crate::report::percentiles;
 use crate::report::table;
 use crate::target::{Committed, Target};
 use crate::verify::{self, Account};
+use crate::workload::conditions::Conditions;
 use crate::workload::input::Input;
 use crate::workload::payloads::Pool;
 use crate::workload::streams::{Choice, Names, Share};
@@ -86,6 +88,9 @@ pub(crate) fn load<T: Target>(
     check(arguments, kind, arguments.input.is_some() || names.len() >= count)?;
     process::forget_rss_peak();
     let acks = arguments.acks.as_deref().map(Acks::open).transpose()?;
+    if arguments.fill > 0 {
+        fill::before_load::<T>(folder, arguments.fill, arguments.payload, arguments.seed)?;
+    }
     let target = T::open(folder)?;
     let backend = target.backend();
     let written_before = process::written_bytes()?;
@@ -136,8 +141,9 @@ pub(crate) fn load<T: Target>(
     let seconds = end.saturating_sub(clock.counts_from()) as f64 / 1e9;
     let rss_peak_bytes = process::rss_peak_bytes()?;
     target.close()?;
-    if content.events != recorded.all.events {
-        let (found, acknowledged) = (content.events, recorded.all.events);
+    let appended = content.events.saturating_sub(arguments.fill);
+    if appended != recorded.all.events {
+        let (found, acknowledged) = (appended, recorded.all.events);
         return Err(format!("{acknowledged} events were acknowledged, {found} are there").into());
     }
     let verified = arguments.verify.then(|| verified::<T>(folder, &names, &clients));
@@ -163,6 +169,7 @@ pub(crate) fn load<T: Target>(
             write_amplification: per(written as f64, recorded.all.bytes),
             log_bytes_per_event: per(content.log_bytes as f64, content.events),
         },
+        condition: conditions(arguments, &clients),
         read: readers_read(arguments, &read, seconds),
         query: if queries > 0 { Query::of(&asked, seconds) } else { Query::default() },
         resources: Resources {
@@ -173,6 +180,15 @@ pub(crate) fn load<T: Target>(
         ..Report::default()
     };
     Ok((report, recorded.latency))
+}
+
+/// What came of the conditions, where there were any.
+fn conditions(arguments: &Run, clients: &[Client]) -> Condition {
+    if arguments.condition == ConditionName::None {
+        return Condition::default();
+    }
+    let sum = |of: fn(&Checks) -> u64| Some(clients.iter().map(|client| of(client.checks())).sum());
+    Condition { checked: sum(|checks| checks.checked), conflicts: sum(|checks| checks.conflicts) }
 }
 
 /// Whether its parts go together, where each client has streams of its own or not.
@@ -199,7 +215,21 @@ fn prepare(arguments: &Run, clients: usize) -> Result<(Names, Vec<Work>), AnyErr
     let pool = Pool::new(payload, seed);
     let choice = zipf.map_or(Choice::Uniform, Choice::Zipf);
     let tagging = Tagging::Drawn(arguments.tags);
-    let made = || Work::Made { pool: pool.clone(), tagging, batch, choice, seed, limit: u64::MAX };
+    let conditions = match arguments.condition {
+        ConditionName::None => Conditions::None,
+        // A producer's later appends could not wait for one that is tried again.
+        ConditionName::After => Conditions::after(arguments.producers.is_some()),
+        ConditionName::Exists => Conditions::Exists,
+    };
+    let made = || Work::Made {
+        pool: pool.clone(),
+        tagging,
+        conditions: conditions.clone(),
+        batch,
+        choice,
+        seed,
+        limit: u64::MAX,
+    };
     Ok((Names::Made(arguments.streams), (0..clients).map(|_| made()).collect()))
 }
 
@@ -339,6 +369,7 @@ fn workload(
         }),
         readers: Some(arguments.readers),
         tags: made.then_some(arguments.tags),
+        condition: made.then_some(arguments.condition.as_str()),
         queries: Some(arguments.queries),
         input: arguments.input.as_ref().map(|path| path.display().to_string()),
         seed: Some(arguments.seed),

@@ -143,7 +143,7 @@ mod tests {
         for &(stream, payload) in events {
             let event = NewEvent::bytes("t", payload).tags(tags.iter().copied());
             let name = &Names::Made(2).get(stream);
-            let done = store.append(name, Expect::Any, &[event]).wait().unwrap();
+            let done = store.append(name, Expect::Any, None, &[event]).wait().unwrap();
             let checksum = checksum(payload.as_bytes(), tags.iter().copied());
             accounts[stream].add(done.version, done.position, checksum);
         }

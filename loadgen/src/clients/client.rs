@@ -7,9 +7,10 @@ use super::pacing::{Pace, Slips};
 use super::window::{Clock, Recorder, Tally};
 use crate::AnyError;
 use crate::acks::Acks;
-use crate::target::{Acknowledged, Expect, NewEvent, checksum};
+use crate::target::{Acknowledged, Condition, Expect, NewEvent, checksum};
 use crate::verify::Account;
 use crate::workload::EVENT_TYPE;
+use crate::workload::conditions::{Conditions, Drawn};
 use crate::workload::payloads::Pool;
 use crate::workload::streams::{Choice, Chooser, Name, Names, Share};
 use crate::workload::tags::Tagging;
@@ -32,7 +33,17 @@ pub(crate) struct Client {
     pub pace: Pace,
     pub recorder: Recorder,
     conflicts: u64,
+    checks: Checks,
     slips: Slips,
+}
+
+/// What came of conditions.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Checks {
+    /// How often one was judged.
+    pub checked: u64,
+    /// How often one did not hold.
+    pub conflicts: u64,
 }
 
 /// Where the events come from.
@@ -43,6 +54,7 @@ enum Source {
         random: fastrand::Rng,
         pool: Pool,
         tagging: Tagging,
+        conditions: Conditions,
         /// How many events were made, and how many may be.
         counter: u64,
         limit: u64,
@@ -55,7 +67,15 @@ enum Source {
 #[derive(Debug)]
 pub(crate) enum Work {
     /// Payloads from the pool, in appends of `batch` events, up to `limit` events.
-    Made { pool: Pool, tagging: Tagging, batch: usize, choice: Choice, seed: u64, limit: u64 },
+    Made {
+        pool: Pool,
+        tagging: Tagging,
+        conditions: Conditions,
+        batch: usize,
+        choice: Choice,
+        seed: u64,
+        limit: u64,
+    },
     /// These events, each with the number of its stream.
     Replay(Vec<(usize, NewEvent)>),
 }
@@ -80,6 +100,7 @@ pub(crate) struct Draft {
     bytes: u32,
     /// The version that its first event has, where nobody is in between.
     version: u64,
+    drawn: Drawn,
     checksums: Checksums,
 }
 
@@ -109,6 +130,13 @@ impl Checksums {
     }
 }
 
+impl Draft {
+    /// What must hold besides its stream's version.
+    pub(crate) fn condition(&self) -> Option<Condition> {
+        self.drawn.condition()
+    }
+}
+
 impl Client {
     pub(crate) fn new(
         number: usize,
@@ -119,12 +147,14 @@ impl Client {
         recorder: Recorder,
     ) -> Self {
         let (source, events) = match work {
-            Work::Made { pool, tagging, batch, choice, seed, limit } => {
+            Work::Made { pool, tagging, conditions, batch, choice, seed, limit } => {
                 let payload = vec![0; pool.payload_bytes()];
                 let events = vec![NewEvent::bytes(EVENT_TYPE, payload); batch];
                 let random = fastrand::Rng::with_seed(seed.wrapping_add(number as u64));
                 let chooser = Chooser::new(&share, choice);
-                (Source::Made { chooser, random, pool, tagging, counter: 0, limit }, events)
+                let source =
+                    Source::Made { chooser, random, pool, tagging, conditions, counter: 0, limit };
+                (source, events)
             }
             Work::Replay(events) => {
                 let (slots, events) = events
@@ -147,6 +177,7 @@ impl Client {
             pace: habits.pace,
             recorder,
             conflicts: 0,
+            checks: Checks::default(),
             slips: Slips::default(),
         }
     }
@@ -154,14 +185,16 @@ impl Client {
     /// Decides on the next append; `None` where there is no more to append. Its events are those of
     /// [`Client::events`] until the next call.
     pub(crate) fn next(&mut self) -> Option<Draft> {
+        let mut drawn = Drawn::None;
         let (slot, first, events) = match &mut self.source {
-            Source::Made { chooser, random, pool, tagging, counter, limit } => {
+            Source::Made { chooser, random, pool, tagging, conditions, counter, limit } => {
                 if *counter >= *limit {
                     return None;
                 }
+                drawn = conditions.draw(self.number, *counter, random);
                 for event in &mut self.events {
                     pool.fill(event.payload_mut(), self.number, *counter);
-                    tagging.tag(event, *counter, random);
+                    tagging.tag(event, drawn.tag(), *counter, random);
                     *counter += 1;
                 }
                 (chooser.choose(random), 0, self.events.len())
@@ -184,6 +217,7 @@ impl Client {
             events: to_u32(events),
             bytes: to_u32(bytes),
             version,
+            drawn,
             checksums,
         })
     }
@@ -236,6 +270,15 @@ impl Client {
         Ok(())
     }
 
+    /// Somebody else has used the tag of the draft's condition: it is tried again behind that.
+    pub(crate) fn condition_failed(&mut self, draft: &mut Draft, at: u64) {
+        self.checks.conflicts += 1;
+        self.checks.checked += 1;
+        if let Source::Made { conditions, .. } = &self.source {
+            draft.drawn = conditions.refused(draft.drawn, at);
+        }
+    }
+
     /// The append was acknowledged at `now`; its latency counts from `since`.
     pub(crate) fn acknowledged(
         &mut self,
@@ -251,6 +294,12 @@ impl Client {
             let (stream, version) = (&*self.stream(draft), draft.version);
             let found = acknowledged.version;
             return Err(format!("{stream}: {version} was acknowledged as {found}").into());
+        }
+        if draft.drawn != Drawn::None
+            && let Source::Made { conditions, .. } = &self.source
+        {
+            self.checks.checked += 1;
+            conditions.learn(draft.drawn, acknowledged.position + u64::from(draft.events) - 1);
         }
         let slot = draft.slot as usize;
         if let Some(ledger) = &mut self.ledger {
@@ -282,6 +331,10 @@ impl Client {
     /// How many appends had to be sent again.
     pub(crate) fn conflicts(&self) -> u64 {
         self.conflicts
+    }
+
+    pub(crate) fn checks(&self) -> &Checks {
+        &self.checks
     }
 
     pub(crate) fn slips(&self) -> Slips {

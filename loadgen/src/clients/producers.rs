@@ -60,7 +60,8 @@ pub(crate) fn run<T: Target>(
         }
         client.sending(&draft)?;
         let expect = client.expect(&draft);
-        let mut append = target.append(&client.stream(&draft), expect, client.events(&draft));
+        let (stream, events) = (client.stream(&draft), client.events(&draft));
+        let mut append = target.append(&stream, expect, draft.condition(), events);
         let pending = loop {
             match append.try_submit().map_err(Refused::into_error)? {
                 Some(pending) => break pending,

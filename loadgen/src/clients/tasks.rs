@@ -80,10 +80,12 @@ async fn append<T: Target>(
         let acknowledged = loop {
             client.sending(&draft)?;
             let expect = client.expect(&draft);
-            let append = target.append(&client.stream(&draft), expect, client.events(&draft));
+            let (stream, events) = (client.stream(&draft), client.events(&draft));
+            let append = target.append(&stream, expect, draft.condition(), events);
             match append.finish().await {
                 Ok(acknowledged) => break acknowledged,
                 Err(Refused::Conflict(actual)) => client.conflicted(&mut draft, actual)?,
+                Err(Refused::Condition(at)) => client.condition_failed(&mut draft, at),
                 Err(Refused::Failed(error)) => return Err(error),
             }
         };

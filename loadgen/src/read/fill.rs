@@ -2,6 +2,7 @@
 //! log.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::Plan;
 use crate::AnyError;
@@ -10,12 +11,30 @@ use crate::clients::pacing::Pace;
 use crate::clients::producers;
 use crate::clients::window::{Clock, Recorder};
 use crate::target::Target;
+use crate::workload::conditions::Conditions;
 use crate::workload::payloads::Pool;
 use crate::workload::streams::{Choice, Names, Share};
 use crate::workload::tags::Tagging;
 
 /// How many appends are on their way while a store is filled.
 pub(super) const INFLIGHT: usize = 8192;
+/// In how many streams the events are that are there before a load.
+const FILLED_STREAMS: usize = 10_000;
+
+/// Fills an empty store before a load, with one tag on each event, in streams that the load does not use.
+pub(crate) fn before_load<T: Target>(
+    folder: &Path,
+    events: u64,
+    payload_bytes: usize,
+    seed: u64,
+) -> Result<(), AnyError> {
+    let target = T::open(folder)?;
+    let streams = (0..FILLED_STREAMS).map(|number| format!("filled-{number:05}").into());
+    let (names, pool) = (Names::Listed(streams.collect()), Pool::new(payload_bytes, seed));
+    let client = producer(&names, pool, Tagging::Drawn(1), seed, events);
+    producers::run(&target, client, INFLIGHT, &Clock::start(Duration::ZERO, None))?;
+    target.close()
+}
 
 /// Fills a store that has no events; says how many it has then.
 pub(crate) fn fill<T: Target>(plan: &Plan, folder: &Path) -> Result<u64, AnyError> {
@@ -25,7 +44,7 @@ pub(crate) fn fill<T: Target>(plan: &Plan, folder: &Path) -> Result<u64, AnyErro
         let names = Names::Made(plan.streams);
         let pool = Pool::new(plan.payload_bytes, plan.seed);
         let client = producer(&names, pool, plan.tagging(), plan.seed, plan.fill);
-        producers::run(&target, client, INFLIGHT, &Clock::start(std::time::Duration::ZERO, None))?;
+        producers::run(&target, client, INFLIGHT, &Clock::start(Duration::ZERO, None))?;
         events = target.content()?.events;
     }
     target.close()?;
@@ -41,7 +60,8 @@ pub(super) fn producer(
     limit: u64,
 ) -> Client {
     let share = Share::of(0, 1, names.len());
-    let work = Work::Made { pool, tagging, batch: 1, choice: Choice::Turns, seed, limit };
+    let (conditions, choice) = (Conditions::None, Choice::Turns);
+    let work = Work::Made { pool, tagging, conditions, batch: 1, choice, seed, limit };
     let habits = Habits { exact: true, ledger: false, acks: None, pace: Pace::Closed };
     Client::new(0, names, share, work, habits, Recorder::new())
 }

@@ -3,7 +3,7 @@
 //! Owns scans and streams; `fill` makes the store that is read, `queries` asks for tags, `open` kills and
 //! opens. `main` and the tour call it.
 
-mod fill;
+pub(crate) mod fill;
 pub(crate) mod open;
 mod queries;
 

@@ -172,7 +172,7 @@ mod tests {
         let store = Stratalog::in_memory();
         let event = NewEvent::bytes("t", b"".as_slice()).tag("ten-0");
         let events = vec![event; 9];
-        store.append("s", Expect::Any, &events).wait().unwrap();
+        store.append("s", Expect::Any, None, &events).wait().unwrap();
         let clock = Clock::start(Duration::ZERO, Some(Duration::from_mins(1)));
         let read = |tags: u64| {
             let choice = Choice::Once((0..tags).collect::<Vec<_>>().into_iter());
@@ -180,7 +180,7 @@ mod tests {
         };
         let error = read(1).unwrap_err().to_string();
         assert!(error.starts_with("9 events were found by ten-0, of which 9 have it"), "{error}");
-        store.append("s", Expect::Any, &events[..1]).wait().unwrap();
+        store.append("s", Expect::Any, None, &events[..1]).wait().unwrap();
         read(1).unwrap();
         assert!(read(2).is_err());
     }

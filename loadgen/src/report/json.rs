@@ -17,6 +17,7 @@ pub(crate) struct Report {
     pub workload: Workload,
     pub environment: Environment,
     pub append: Append,
+    pub condition: Condition,
     pub read: Read,
     pub query: Query,
     pub resources: Resources,
@@ -45,6 +46,8 @@ pub(crate) struct Workload {
     pub readers: Option<usize>,
     /// How many tags each event has.
     pub tags: Option<usize>,
+    /// The condition that each append has.
+    pub condition: Option<&'static str>,
     /// How many threads query tags beside the appends.
     pub queries: Option<usize>,
     /// Whether the page cache of the store's files was dropped before it was read.
@@ -86,6 +89,15 @@ pub(crate) struct Latency {
     pub p99: Option<u64>,
     pub p999: Option<u64>,
     pub max: Option<u64>,
+}
+
+/// Of the appends' conditions.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Condition {
+    /// How often one was judged.
+    pub checked: Option<u64>,
+    /// How often one did not hold; the append was tried again.
+    pub conflicts: Option<u64>,
 }
 
 /// Bytes are those of frames for scans, and of payloads for streams.
@@ -209,6 +221,8 @@ mod tests {
             "/store",
             "/append/events",
             "/append/conflicts",
+            "/condition/checked",
+            "/condition/conflicts",
             "/append/seconds",
             "/append/events_per_second",
             "/append/bytes_per_second",

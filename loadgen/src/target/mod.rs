@@ -15,6 +15,7 @@ use ::stratalog::TagsIter;
 pub(crate) use ::stratalog::{Expect, NewEvent};
 
 use crate::AnyError;
+use crate::workload::tags::Tag;
 
 /// An open store. Clones share it.
 pub(crate) trait Target: Clone + Send + Sync + 'static {
@@ -28,7 +29,13 @@ pub(crate) trait Target: Clone + Send + Sync + 'static {
     fn open_read_only(directory: &Path) -> Result<Self, AnyError>;
 
     /// Prepares an append of all of these events to a stream.
-    fn append(&self, stream: &str, expect: Expect, events: &[NewEvent]) -> Self::Append;
+    fn append(
+        &self,
+        stream: &str,
+        expect: Expect,
+        condition: Option<Condition>,
+        events: &[NewEvent],
+    ) -> Self::Append;
 
     /// Reads a stream from its first event.
     fn read_stream(&self, stream: &str, see: impl FnMut(Seen<'_>)) -> Result<(), AnyError>;
@@ -58,6 +65,15 @@ pub(crate) trait Target: Clone + Send + Sync + 'static {
 
     /// Closes it, and waits until that is done.
     fn close(self) -> Result<(), AnyError>;
+}
+
+/// What must hold for an append besides its stream's version.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Condition {
+    /// No event may have this tag,
+    pub tag: Tag,
+    /// behind this position, or at all.
+    pub after: Option<u64>,
 }
 
 /// An append, and the ways to wait for it.
@@ -96,6 +112,8 @@ pub(crate) struct Acknowledged {
 pub(crate) enum Refused {
     /// The stream is not as expected: its last version.
     Conflict(Option<u64>),
+    /// The condition does not hold, and the first event that it was about is at this position.
+    Condition(u64),
     Failed(AnyError),
 }
 
@@ -105,6 +123,9 @@ impl Refused {
         match self {
             Self::Conflict(actual) => {
                 format!("a conflict in a stream of its own: the last version is {actual:?}").into()
+            }
+            Self::Condition(at) => {
+                format!("a condition that holds was refused since there is position {at}").into()
             }
             Self::Failed(error) => error,
         }

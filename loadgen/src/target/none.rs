@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use super::{Acknowledged, Append, Committed, Content, Expect, NewEvent, Pending, Refused};
+use super::{
+    Acknowledged, Append, Committed, Condition, Content, Expect, NewEvent, Pending, Refused,
+};
 use super::{Seen, Target};
 use crate::AnyError;
 
@@ -32,7 +34,7 @@ impl Target for NoStore {
         Err("there is no store to read".into())
     }
 
-    fn append(&self, _: &str, expect: Expect, events: &[NewEvent]) -> Done {
+    fn append(&self, _: &str, expect: Expect, _: Option<Condition>, events: &[NewEvent]) -> Done {
         let position = self.0.fetch_add(events.len() as u64, Ordering::Relaxed) + 1;
         let version = match expect {
             Expect::Version(last) => last + 1,

@@ -15,7 +15,9 @@ use std::thread::JoinHandle;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use tokio::sync::oneshot;
 
-use super::{Acknowledged, Append, Committed, Content, Expect, NewEvent, Pending, Refused};
+use super::{
+    Acknowledged, Append, Committed, Condition, Content, Expect, NewEvent, Pending, Refused,
+};
 use super::{Seen, Tags, Target};
 use crate::AnyError;
 
@@ -93,6 +95,7 @@ enum Job {
 struct Prepared {
     stream: Box<str>,
     expect: Expect,
+    condition: Option<Condition>,
     events: Vec<NewEvent>,
 }
 
@@ -141,8 +144,14 @@ impl Target for Sqlite {
         Ok(Self(Arc::new(Inner { file, idle, figures, tagged, writer: None })))
     }
 
-    fn append(&self, stream: &str, expect: Expect, events: &[NewEvent]) -> Unsent {
-        let append = Prepared { stream: stream.into(), expect, events: events.to_vec() };
+    fn append(
+        &self,
+        stream: &str,
+        expect: Expect,
+        condition: Option<Condition>,
+        events: &[NewEvent],
+    ) -> Unsent {
+        let append = Prepared { stream: stream.into(), expect, condition, events: events.to_vec() };
         Unsent { store: self.clone(), append: Some(append) }
     }
 
@@ -419,6 +428,15 @@ impl Writer {
         };
         if !holds {
             return Ok(Err(Refused::Conflict(last)));
+        }
+        if let Some(Condition { tag, after }) = append.condition {
+            const FIRST: &str = "SELECT min(position) FROM tags WHERE tag = ? AND position > ?";
+            let mut select = self.connection.prepare_cached(FIRST)?;
+            let after = i64::try_from(after.unwrap_or_default())?;
+            let first: Option<i64> = select.query_row(params![&*tag, after], |row| row.get(0))?;
+            if let Some(first) = first {
+                return Ok(Err(Refused::Condition(unsigned(first)?)));
+            }
         }
         let mut insert = self.connection.prepare_cached(INSERT)?;
         let mut insert_tag = self.connection.prepare_cached(INSERT_TAG)?;

@@ -8,7 +8,9 @@ use std::task::{Context, Poll};
 
 use stratalog::{AppendError, Query, Receipt, Store, StreamConflict};
 
-use super::{Acknowledged, Append, Committed, Content, Expect, NewEvent, Pending, Refused};
+use super::{
+    Acknowledged, Append, Committed, Condition, Content, Expect, NewEvent, Pending, Refused,
+};
 use super::{Seen, Tags, Target};
 use crate::AnyError;
 
@@ -44,8 +46,24 @@ impl Target for Stratalog {
         Ok(Self(Store::options().open_read_only(directory)?))
     }
 
-    fn append(&self, stream: &str, expect: Expect, events: &[NewEvent]) -> Encoded {
-        Encoded(self.0.append(stream, expect, events))
+    fn append(
+        &self,
+        stream: &str,
+        expect: Expect,
+        condition: Option<Condition>,
+        events: &[NewEvent],
+    ) -> Encoded {
+        let append = self.0.append(stream, expect, events);
+        Encoded(match condition {
+            None => append,
+            Some(Condition { tag, after }) => {
+                let query = Query::any().tags([tag]);
+                match after {
+                    Some(after) => append.fail_if(query, after),
+                    None => append.fail_if_exists(query),
+                }
+            }
+        })
     }
 
     fn read_stream(&self, stream: &str, mut see: impl FnMut(Seen<'_>)) -> Result<(), AnyError> {
@@ -164,8 +182,11 @@ fn outcome(outcome: Result<Receipt, AppendError>) -> Result<Acknowledged, Refuse
 
 fn refused(error: AppendError) -> Refused {
     match error {
-        AppendError::Conflict(conflict) => {
-            Refused::Conflict(conflict.streams().next().and_then(StreamConflict::actual))
+        AppendError::Conflict(conflict) | AppendError::AlreadyThere(conflict) => {
+            match (conflict.streams().next(), conflict.conditions().next()) {
+                (None, Some(failed)) => Refused::Condition(failed.position().get()),
+                (stream, _) => Refused::Conflict(stream.and_then(StreamConflict::actual)),
+            }
         }
         error => Refused::Failed(error.into()),
     }

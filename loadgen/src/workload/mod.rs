@@ -1,7 +1,8 @@
 //! What is appended, and to which streams.
 //!
-//! Owns streams, payloads, tags and real input; it knows of no store and of no clock. The clients call it.
+//! Owns streams, payloads, tags, conditions and real input; it knows of no store and of no clock. The clients call it.
 
+pub(crate) mod conditions;
 pub(crate) mod input;
 pub(crate) mod payloads;
 pub(crate) mod streams;

@@ -37,6 +37,16 @@ impl Tag {
         Self::numbered(*b"ten-", number, 1)
     }
 
+    /// The tag with this number, of those that conditions know.
+    pub(crate) fn known(number: u32) -> Self {
+        Self::numbered(*b"own-", u64::from(number), DRAWN_DIGITS)
+    }
+
+    /// A tag that no other append has.
+    pub(crate) fn fresh(client: u32, number: u64) -> Self {
+        Self::numbered(*b"new-", u64::from(client) << 40 | number, 1)
+    }
+
     fn numbered(prefix: [u8; 4], mut number: u64, digits_min: usize) -> Self {
         let (mut bytes, mut at) = ([0; NAME_BYTES_MAX], NAME_BYTES_MAX);
         while number > 0 || NAME_BYTES_MAX - at < digits_min {
@@ -58,6 +68,12 @@ impl Deref for Tag {
     }
 }
 
+impl std::fmt::Display for Tag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self)
+    }
+}
+
 impl AsRef<str> for Tag {
     fn as_ref(&self) -> &str {
         self
@@ -74,16 +90,25 @@ pub(crate) enum Tagging {
 }
 
 impl Tagging {
-    /// Gives the event of this number its tags, in place of those of the event before.
-    pub(crate) fn tag(self, event: &mut NewEvent, number: u64, random: &mut fastrand::Rng) {
+    /// Gives the event of this number its tags, in place of those of the event before, one that its append has first.
+    pub(crate) fn tag(
+        self,
+        event: &mut NewEvent,
+        own: Option<Tag>,
+        number: u64,
+        random: &mut fastrand::Rng,
+    ) {
         match self {
-            Self::Drawn(0) => {}
+            Self::Drawn(0) if own.is_none() => {}
             Self::Drawn(count) => {
                 let mut drawn = [0; TAGS_MAX];
                 draw(&mut drawn[..count], random);
-                event.set_tags(drawn[..count].iter().map(|&number| Tag::drawn(number)));
+                let drawn = drawn[..count].iter().map(|&number| Tag::drawn(number));
+                event.set_tags(own.into_iter().chain(drawn));
             }
-            Self::InTurn(tags) => event.set_tags([Tag::in_turn(number % tags)]),
+            Self::InTurn(tags) => {
+                event.set_tags(own.into_iter().chain([Tag::in_turn(number % tags)]));
+            }
         }
     }
 }
@@ -121,7 +146,7 @@ mod tests {
             let mut event = NewEvent::bytes("t", b"".as_slice());
             let mut all = Vec::new();
             for number in 0..1000 {
-                Tagging::Drawn(TAGS_MAX).tag(&mut event, number, &mut random);
+                Tagging::Drawn(TAGS_MAX).tag(&mut event, None, number, &mut random);
                 let mut tags: Vec<_> = event.iter_tags().map(str::to_owned).collect();
                 all.extend(tags.clone());
                 tags.sort_unstable();
@@ -140,7 +165,7 @@ mod tests {
         let mut event = NewEvent::bytes("t", b"".as_slice());
         let mut events = vec![Vec::new(); 30];
         for number in 0..30 * TURN_EVENTS {
-            Tagging::InTurn(30).tag(&mut event, number, &mut random);
+            Tagging::InTurn(30).tag(&mut event, None, number, &mut random);
             let tag = event.iter_tags().next().and_then(|tag| tag.strip_prefix("ten-")).unwrap();
             events[tag.parse::<usize>().unwrap()].push(number);
         }
@@ -152,7 +177,7 @@ mod tests {
     #[test]
     fn events_without_tags_stay_without() {
         let mut event = NewEvent::bytes("t", b"".as_slice());
-        Tagging::Drawn(0).tag(&mut event, 0, &mut fastrand::Rng::with_seed(1));
+        Tagging::Drawn(0).tag(&mut event, None, 0, &mut fastrand::Rng::with_seed(1));
         assert_eq!(event.iter_tags().len(), 0);
     }
 }
