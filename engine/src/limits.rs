@@ -104,6 +104,8 @@ pub const INDEX_BYTES_DEFAULT: u64 = 256 << 20;
 pub(crate) const INDEX_SHARE_LIVE: u64 = 8;
 /// As [`INDEX_SHARE_LIVE`], for the heads of streams without events in the unsealed segments.
 pub(crate) const INDEX_SHARE_HEADS: u64 = 8;
+/// As [`INDEX_SHARE_LIVE`], for the newest positions of tags, which conditions ask for.
+pub(crate) const INDEX_SHARE_NEWEST: u64 = 32;
 /// As [`INDEX_SHARE_LIVE`], for indexes that were built again and are not on the disk yet.
 pub(crate) const INDEX_SHARE_REBUILT: u64 = 4;
 
@@ -124,6 +126,7 @@ const _: () = {
     assert!(
         (UNSEALED_SEGMENTS_MAX as u64 + 1) * (840 / INDEX_SHARE_LIVE)
             + 840 / INDEX_SHARE_HEADS
+            + 840 / INDEX_SHARE_NEWEST
             + 840 / INDEX_SHARE_REBUILT
             < 840
     );

@@ -13,7 +13,9 @@ use super::pending::Pending;
 use super::request::Request;
 use super::writer::{Begun, Writer};
 use crate::commit::{Ticket, WakerSlot};
-use crate::error::AppendError;
+use crate::error::{AppendError, ConditionKind};
+use crate::event::Position;
+use crate::query::Query;
 
 /// See the module.
 #[derive(Debug)]
@@ -45,13 +47,11 @@ impl Begin {
         }
     }
 
-    /// Changes the request, where it is a good one; if that fails, it is none any more.
-    pub(super) fn try_change(
-        &mut self,
-        change: impl FnOnce(&mut Request) -> Result<(), AppendError>,
-    ) {
+    /// Adds a condition to the request, where it is a good one; if that fails, it is none any more.
+    pub(super) fn condition(&mut self, kind: ConditionKind, query: Query, after: Position) {
+        let tags = self.writer.as_ref().and_then(|writer| writer.tag_table());
         if let Some(Ok(request)) = &mut self.request
-            && let Err(error) = change(request)
+            && let Err(error) = request.condition(kind, query, after, tags)
         {
             self.request = Some(Err(error));
         }

@@ -1,6 +1,7 @@
 //! The conditions of an append: queries that no event behind some position may match.
 //!
-//! Owns how they are checked, in two steps. Outside the sequence lock, everything that has its place by then is
+//! Owns how they are checked. What the sequencer has noted of the newest position of tags (`newest`) is enough for most
+//! conditions about what came lately. The others are checked in two steps. Outside the sequence lock, everything that has its place by then is
 //! looked at, with the help of the index; under the lock, what has come since, by its terms. An event that is durable
 //! is compared exactly, and fails a condition for good. One that is not durable is waited for and then looked at
 //! again: its frame may not be filled, and what an answer is based on has to be durable. So a condition that holds
@@ -11,6 +12,7 @@
 
 use std::sync::Arc;
 
+use super::newest::{NewestTags, TagTable};
 use crate::commit::LiveSegment;
 use crate::error::{AppendError, ConditionConflict, ConditionKind};
 use crate::event::Position;
@@ -34,6 +36,8 @@ struct Condition {
 
 #[derive(Debug, Clone, Copy)]
 enum State {
+    /// Nothing was looked at.
+    New,
     /// No event before this position fails it.
     HoldsBefore(u64),
     /// As far as its terms tell, the event at this position does, and none before it. It was not durable.
@@ -63,6 +67,7 @@ impl Conditions {
         kind: ConditionKind,
         query: Query,
         after: Position,
+        tags: Option<&TagTable>,
     ) -> Result<(), AppendError> {
         let condition = self.conditions.len();
         if condition == CONDITIONS_MAX {
@@ -70,9 +75,16 @@ impl Conditions {
         }
         let query =
             Prepared::new(query).map_err(|source| AppendError::Query { condition, source })?;
-        let state = State::HoldsBefore(after.0.saturating_add(1));
-        self.conditions.push(Condition { query: Arc::new(query), kind, after: after.0, state });
+        // It will be asked for under the sequence lock, a while after this.
+        tags.inspect(|tags| tags.near(&query));
+        let (query, after) = (Arc::new(query), after.0);
+        self.conditions.push(Condition { query, kind, after, state: State::New });
         Ok(())
+    }
+
+    /// Whether one is about events that are not behind a position.
+    pub(super) fn reach_back_to(&self, position: u64) -> bool {
+        self.conditions.iter().any(|condition| condition.after < position)
     }
 
     /// The first step: looks at what has come since the last look.
@@ -82,6 +94,7 @@ impl Conditions {
     pub(super) fn look(&mut self, reads: &Arc<Reads>) -> Result<(), AppendError> {
         for (number, condition) in self.conditions.iter_mut().enumerate() {
             let next = match condition.state {
+                State::New => condition.after.saturating_add(1),
                 State::HoldsBefore(next) | State::MaybeAt(next) => next,
                 State::FailedAt(_) => continue,
             };
@@ -113,10 +126,16 @@ impl Conditions {
 
     /// The second step, under the sequence lock: compares the events that have got their places since the first, up
     /// to `next_position`, the last of which are in the active segment.
-    pub(super) fn compare(&mut self, active: &LiveSegment, next_position: u64) -> Latest {
+    pub(super) fn compare(
+        &mut self,
+        active: &LiveSegment,
+        newest: &mut NewestTags,
+        next_position: u64,
+    ) -> Latest {
         let mut latest = Latest::Known;
+        newest.ask(next_position - 1);
         for condition in &mut self.conditions {
-            match condition.compare(active, next_position) {
+            match condition.compare(active, newest, next_position) {
                 Latest::Known => {}
                 Latest::Look => return Latest::Look,
                 // All of them are waited for, so that all that fail are reported.
@@ -144,13 +163,20 @@ impl Conditions {
 }
 
 impl Condition {
-    fn compare(&mut self, active: &LiveSegment, next_position: u64) -> Latest {
+    fn compare(&mut self, active: &LiveSegment, newest: &NewestTags, next_position: u64) -> Latest {
         let next = match self.state {
+            State::New => {
+                if !newest.is_older(&self.query, self.after) {
+                    return Latest::Look;
+                }
+                next_position
+            }
             State::HoldsBefore(next) => next,
             State::MaybeAt(position) => return Latest::Wait(position),
             State::FailedAt(_) => return Latest::Known,
         };
-        if next >= next_position {
+        if next >= next_position || newest.is_older(&self.query, next - 1) {
+            self.state = State::HoldsBefore(next_position);
             return Latest::Known;
         }
         // What is in an older segment, or was too much, is looked at where nobody waits.

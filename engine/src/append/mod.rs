@@ -8,6 +8,7 @@ mod begin;
 mod conditions;
 mod expect;
 mod heads;
+mod newest;
 mod pending;
 mod request;
 mod sequencer;
@@ -115,8 +116,7 @@ impl Append {
     /// durable; [`AppendError::Query`], [`AppendError::TooManyConditions`] and [`AppendError::AfterHead`] where it is
     /// none, before anything has happened.
     pub fn fail_if(mut self, query: Query, after: impl Into<Position>) -> Self {
-        let after = after.into();
-        self.begin.try_change(|request| request.condition(ConditionKind::FailIf, query, after));
+        self.begin.condition(ConditionKind::FailIf, query, after.into());
         self
     }
 
@@ -137,8 +137,7 @@ impl Append {
     /// # Errors
     /// As [`Append::fail_if`], but [`AppendError::AlreadyThere`] where it does not hold.
     pub fn fail_if_exists(mut self, query: Query) -> Self {
-        let kind = ConditionKind::FailIfExists;
-        self.begin.try_change(|request| request.condition(kind, query, Position::default()));
+        self.begin.condition(ConditionKind::FailIfExists, query, Position::default());
         self
     }
 

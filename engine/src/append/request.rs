@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use super::conditions::Conditions;
 use super::expect::Expect;
+use super::newest::TagTable;
 use super::writer::Writer;
 use crate::commit::Manner;
 use crate::error::{AppendError, ConditionKind};
@@ -341,8 +342,9 @@ impl Request {
         kind: ConditionKind,
         query: Query,
         after: Position,
+        tags: Option<&TagTable>,
     ) -> Result<(), AppendError> {
-        self.conditions.get_or_insert_default().push(kind, query, after)
+        self.conditions.get_or_insert_default().push(kind, query, after, tags)
     }
 
     fn new(stream: &str, expect: Expect) -> Self {

@@ -7,12 +7,13 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use super::active::Active;
 use super::conditions::Latest;
 use super::heads::HeadCache;
+use super::newest::{NewestTags, TagTable};
 use super::request::Request;
 use crate::commit::{
     Batch, Chunk, ChunkPool, Claim, Duty, Found, Leads, LiveSegment, LiveStart, Stage, Successor,
@@ -26,7 +27,8 @@ use crate::format::constants::BATCH_HEADER_BYTES;
 use crate::index::{LiveRoom, LiveWriter, Term, TermId};
 use crate::limits::{
     BATCH_BYTES_BESIDE, BATCH_BYTES_FULL, BLOCK, CLOSED_BATCHES_MAX, INDEX_SHARE_HEADS,
-    INDEX_SHARE_LIVE, SEGMENT_FOOT_BYTES, SEGMENT_HEAD_BYTES, UNSEALED_SEGMENTS_MAX,
+    INDEX_SHARE_LIVE, INDEX_SHARE_NEWEST, SEGMENT_FOOT_BYTES, SEGMENT_HEAD_BYTES,
+    UNSEALED_SEGMENTS_MAX,
 };
 
 /// A segment that is created, headed and zeroed, and named in the manifest.
@@ -164,6 +166,7 @@ pub(crate) struct Sequencer {
     /// The batches that are not durable yet, with their first positions, in their order.
     in_flight: VecDeque<(u64, Arc<Ticket>)>,
     heads: HeadCache,
+    newest_tags: NewestTags,
     /// The most memory that indexes may take.
     index_bytes: u64,
     pool: Arc<ChunkPool>,
@@ -188,6 +191,7 @@ impl Sequencer {
             stage: Stage::default(),
             in_flight: VecDeque::new(),
             heads: HeadCache::new(resume.index_bytes / INDEX_SHARE_HEADS),
+            newest_tags: NewestTags::new(resume.index_bytes / INDEX_SHARE_NEWEST),
             index_bytes: resume.index_bytes,
             pool: Arc::default(),
             leads,
@@ -215,7 +219,8 @@ impl Sequencer {
             if let Err(refused) = conditions.check_positions(self.next_position - 1) {
                 return Sequenced::Refused(refused);
             }
-            match conditions.compare(&self.active.live, self.next_position) {
+            let active = &*self.active.live;
+            match conditions.compare(active, &mut self.newest_tags, self.next_position) {
                 Latest::Known => holds &= conditions.failed().next().is_none(),
                 Latest::Look => return Sequenced::Look,
                 Latest::Wait(position) => {
@@ -245,6 +250,17 @@ impl Sequencer {
             Ok(false) => Sequenced::Wait,
             Err(refused) => refused,
         }
+    }
+
+    /// Where it is kept where each tag was used last.
+    pub(super) fn tag_table(&self) -> &Arc<OnceLock<TagTable>> {
+        self.newest_tags.table()
+    }
+
+    /// Behind which position it is known where each tag was used last; conditions that reach further back have to be
+    /// looked at first.
+    pub(crate) fn tags_noted_since(&self) -> u64 {
+        self.newest_tags.since()
     }
 
     /// The head of the request's stream, claimed events included. `None` where the sealed segments have
@@ -395,6 +411,7 @@ impl Sequencer {
                 let active = Active::new(live, writer, SEGMENT_HEAD_BYTES, prepared.zeroed_end);
                 let full = std::mem::replace(&mut self.active, active);
                 self.unsealed.push(full.live);
+                self.newest_tags.rolled();
                 Ok(true)
             }
         }
@@ -463,6 +480,7 @@ impl Sequencer {
         active.next_offset = batch.next_offset();
         self.recorded_last = recorded_at;
         self.next_position += u64::from(events);
+        self.newest_tags.note(&encoded.tags, self.next_position - 1);
         let ticket = Arc::clone(&batch.ticket);
         let duty = self.stage.claimed(request.manner());
         if let Duty::Lead(_) = duty {}

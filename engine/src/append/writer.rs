@@ -4,12 +4,14 @@
 //! room. `Append` and `Pending` call [`Writer::begin`], which may lead a batch on the caller's thread; the
 //! commit thread and the maintainer take their work from here.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use arc_swap::Guard;
 use event_listener::{Event, EventListener};
 
+use super::newest::TagTable;
 use super::pending::{Pending, Receipt};
 use super::request::{Numbered, Request};
 use super::sequencer::{Claimed, ColdHead, Prepared, Resume, Sequenced, Sequencer, Spare};
@@ -42,6 +44,9 @@ pub(crate) struct Writer {
     /// Rung when claims that had to wait may try again.
     room: Event,
     bytes_max: u64,
+    /// As it was a moment ago: see [`Sequencer::tags_noted_since`].
+    tags_noted_since: AtomicU64,
+    tag_table: Arc<OnceLock<TagTable>>,
 }
 
 /// How many heads are remembered under one lock, which appends wait for.
@@ -66,16 +71,21 @@ impl Writer {
         figures: Arc<Figures>,
         segment_bytes: u64,
     ) -> Arc<Self> {
-        Arc::new_cyclic(|this: &Weak<Self>| Self {
-            sequencer: Mutex::new(Sequencer::new(resume, this.clone())),
-            reads,
-            maintainer,
-            leader,
-            figures,
-            work: Signal::default(),
-            waker: OnceLock::new(),
-            room: Event::new(),
-            bytes_max: append_bytes_max(segment_bytes),
+        Arc::new_cyclic(|this: &Weak<Self>| {
+            let sequencer = Sequencer::new(resume, this.clone());
+            Self {
+                tag_table: Arc::clone(sequencer.tag_table()),
+                sequencer: Mutex::new(sequencer),
+                reads,
+                maintainer,
+                leader,
+                figures,
+                work: Signal::default(),
+                waker: OnceLock::new(),
+                room: Event::new(),
+                bytes_max: append_bytes_max(segment_bytes),
+                tags_noted_since: AtomicU64::new(u64::MAX),
+            }
         })
     }
 
@@ -83,6 +93,11 @@ impl Writer {
     #[inline]
     pub(super) fn newest_index(&self) -> Guard<Option<Arc<LiveIndex>>> {
         self.reads.catalogs.newest()
+    }
+
+    /// Where the sequence step will look for tags, once somebody had a condition.
+    pub(super) fn tag_table(&self) -> Option<&TagTable> {
+        self.tag_table.get()
     }
 
     /// The most bytes that an append may have.
@@ -99,7 +114,9 @@ impl Writer {
         // Listening before the attempt, so that what happens in between is not missed.
         let mut listener = None;
         let mut cold = None;
-        if let Some(conditions) = &mut request.conditions {
+        if let Some(conditions) = &mut request.conditions
+            && conditions.reach_back_to(self.tags_noted_since.load(Ordering::Relaxed))
+        {
             conditions.look(&self.reads)?;
         }
         loop {
@@ -112,6 +129,9 @@ impl Writer {
                 // this lock first.
                 self.reads.catalogs.push(sequencer.active());
                 self.maintainer.ring();
+            }
+            if request.conditions.is_some() {
+                self.tags_noted_since.store(sequencer.tags_noted_since(), Ordering::Relaxed);
             }
             // Whoever has to wait, or for an answer, wants everything before it to be written; and where
             // there is no place behind the open batch, that was closed, and nobody is to write it yet.

@@ -212,6 +212,25 @@ impl LiveIndex {
         self.ids.count()
     }
 
+    /// The last event that has a term; for a tag, the last that has one that shares its hash.
+    pub(crate) fn last(&self, hash: TermHash, term: Term<'_>) -> Option<u32> {
+        if term.kind == TermKind::Tag {
+            return self.tags.last(hash);
+        }
+        let postings = self.lookup(hash, term)?;
+        postings.get(postings.len() - 1)
+    }
+
+    /// Two steps towards [`LiveIndex::last`], a while apart: has the processor fetch what it begins with.
+    pub(crate) fn near_last(&self, hash: TermHash, term: Term<'_>, second: bool) {
+        match (term.kind == TermKind::Tag, second) {
+            (true, false) => self.tags.near_bucket(hash),
+            (true, true) => self.tags.near_term(hash),
+            (false, false) => self.near_bucket(hash),
+            (false, true) => self.near_term(hash),
+        }
+    }
+
     /// Whether an event has a term; for a tag, whether it has one that shares its hash. No lock is taken.
     pub(crate) fn has(&self, ordinal: u32, hash: TermHash, term: Term<'_>) -> bool {
         if term.kind == TermKind::Tag {

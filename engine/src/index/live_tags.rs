@@ -87,6 +87,38 @@ impl LiveTags {
             .take_while(move |(_, of)| *of < ordinal)
     }
 
+    /// The last event that has a tag of this hash. So many notes are compared one by one before they are entered, all at
+    /// once: entering each by itself would wait for memory each time.
+    pub(super) fn last(&self, hash: TermHash) -> Option<u32> {
+        const COMPARED_MAX: u32 = 64;
+        let count = self.count.load(Ordering::Acquire);
+        if count == 0 {
+            return None;
+        }
+        let table = self.table.get_or_init(|| Table::new(self.tags_max, count));
+        let mut entered = table.entered.load(Ordering::Acquire);
+        if count.saturating_sub(entered) > COMPARED_MAX {
+            table.enter(self, count);
+            entered = count;
+        }
+        let noted = (entered..count).rev().filter_map(|number| self.note(number));
+        let latest = noted.into_iter().find(|(noted, _)| *noted == hash);
+        latest
+            .map(|(_, ordinal)| ordinal)
+            .or_else(|| table.terms.find(hash, NAMELESS).map(|(_, entry)| table.last(entry)))
+    }
+
+    /// The first step towards [`LiveTags::last`], and the second a while later: has the processor fetch what it begins
+    /// with.
+    pub(super) fn near_bucket(&self, hash: TermHash) {
+        self.table.get().inspect(|table| table.terms.near_bucket(hash));
+    }
+
+    /// See [`LiveTags::near_bucket`].
+    pub(super) fn near_term(&self, hash: TermHash) {
+        self.table.get().inspect(|table| table.terms.near_term(hash));
+    }
+
     /// Whether the event has a tag of this hash. Looked for among the last notes first, and without the table: this is
     /// asked under the sequence lock, about events that were claimed a moment ago.
     pub(super) fn has(&self, ordinal: u32, hash: TermHash) -> bool {

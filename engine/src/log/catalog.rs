@@ -117,6 +117,12 @@ impl Catalogs {
         self.all.load_full()
     }
 
+    /// As [`Catalogs::load`], for a short look: no other thread's count is touched.
+    #[inline]
+    pub(crate) fn look(&self) -> Guard<Arc<Catalog>> {
+        self.all.load()
+    }
+
     /// The index of the segment that takes appends, if there is one; it may be another's by now.
     #[inline]
     pub(crate) fn newest(&self) -> Guard<Option<Arc<LiveIndex>>> {

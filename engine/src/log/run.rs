@@ -9,7 +9,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 
 use super::indexing::stamp_of_neighbours;
 use super::names;
@@ -28,6 +28,13 @@ pub(crate) struct OpenRun {
     is_built: bool,
     ahead: ReadAhead,
     _held: Option<Held>,
+}
+
+impl OpenRun {
+    /// It is about to be looked into once more.
+    fn looked(&self) {
+        self.ahead.looked(self.terms.file(), self.terms.touched(), TOUCHED_MIN);
+    }
 }
 
 /// Once so many pages of a run were touched, all of it may be read: a query of one term touches four.
@@ -78,6 +85,14 @@ impl Run {
         let first = runs.first()?;
         let segments = runs.iter().flat_map(|run| run.segments.iter().cloned());
         Self::new(&first.disk, segments, true, &first.rebuilding)
+    }
+
+    /// What is open of it now, if anything, for a short look: no other thread's count is touched.
+    #[inline]
+    pub(crate) fn look(&self) -> Guard<Option<Arc<OpenRun>>> {
+        let open = self.open.load();
+        open.as_deref().inspect(|open| open.looked());
+        open
     }
 
     pub(crate) fn segments(&self) -> &[Arc<SealedSegment>] {
@@ -135,7 +150,7 @@ impl Run {
     /// with the log from which one of a single segment was to be built.
     pub(crate) fn open(&self) -> Result<Arc<OpenRun>, IndexOrRead> {
         if let Some(open) = self.open.load_full() {
-            open.ahead.looked(open.terms.file(), open.terms.touched(), TOUCHED_MIN);
+            open.looked();
             return Ok(open);
         }
         let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);

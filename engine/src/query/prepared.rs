@@ -56,6 +56,13 @@ impl Prepared {
         })
     }
 
+    /// Gives each term that it asks for.
+    pub(crate) fn each_term(&self, mut each: impl FnMut(TermHash, Term<'_>)) {
+        for item in self.items().into_iter().flatten() {
+            item.all_of().chain(item.any_of()).for_each(|(hash, term)| each(hash, term));
+        }
+    }
+
     /// The items that some event could match; `None` where every event is asked for.
     pub(super) fn items(&self) -> Option<impl Iterator<Item = PreparedItem<'_>>> {
         let items = self.query.items()?.iter().zip(&self.hashes);

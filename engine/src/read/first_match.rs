@@ -11,6 +11,7 @@ use super::query::{LiveLists, ReadQuery, matches};
 use super::{Reads, ordinal};
 use crate::commit::LiveSegment;
 use crate::error::ReadError;
+use crate::log::{Catalog, OpenRun};
 use crate::query::{Candidates, Order, Prepared};
 
 /// What is known of the first match.
@@ -34,12 +35,21 @@ impl Reads {
         query: &Arc<Prepared>,
         from: u64,
     ) -> Result<FirstMatch, ReadError> {
-        let catalog = self.catalogs.load();
+        let catalog = self.catalogs.look();
         let mut next = from;
+        // The parts are looked at one after the other, but memory is waited for once.
+        for second in [false, true] {
+            let is_asked = |live: &&Arc<LiveSegment>| {
+                next < live.first_position + u64::from(live.index.entered())
+            };
+            for live in catalog.live().filter(is_asked) {
+                query.each_term(|hash, term| live.index.near_last(hash, term, second));
+            }
+        }
         for live in catalog.live() {
             let first = live.first_position;
             if next < first {
-                match self.first_sealed(query, next, first)? {
+                match self.first_sealed(&catalog, query, next, first)? {
                     FirstMatch::NotBefore(end) if end == first => {}
                     found => return Ok(found),
                 }
@@ -57,10 +67,14 @@ impl Reads {
     /// The first match from a position on that is before `end`, up to which everything is sealed.
     fn first_sealed(
         self: &Arc<Self>,
+        catalog: &Catalog,
         query: &Arc<Prepared>,
         from: u64,
         end: u64,
     ) -> Result<FirstMatch, ReadError> {
+        let Some(from) = self.first_run(catalog, query, from, end) else {
+            return Ok(FirstMatch::NotBefore(end));
+        };
         let mut reader =
             ReadQuery::first_of(Arc::clone(self), Arc::clone(query), from, end).forward();
         let batch = reader.next_batch()?;
@@ -69,6 +83,27 @@ impl Reads {
         }
         // What is sealed is durable; but the reader may have looked at the watermark a moment too early.
         Ok(FirstMatch::NotBefore(end.min(reader.head().0 + 1)))
+    }
+
+    /// Where the first run begins that may have a match in a range of positions, or the range, if that is behind it. Most
+    /// runs are known to have none by their filters, which are fetched for all of them at once: what is most often asked
+    /// for back to the beginning is a term that is not there.
+    fn first_run(&self, catalog: &Catalog, query: &Prepared, from: u64, end: u64) -> Option<u64> {
+        let behind = catalog.runs.partition_point(|run| run.next_position() <= from);
+        let runs = catalog.runs[behind..].iter().take_while(|run| run.first_position() < end);
+        // Nothing is shared with other threads by this: many of them ask at once.
+        for run in runs.clone() {
+            run.look().as_deref().inspect(|open| query.each_term(|hash, _| open.terms.near(hash)));
+        }
+        let may_match = |open: &OpenRun| {
+            query.matches_terms(|hash, _| open.terms.may_contain(hash).unwrap_or(true))
+        };
+        let first = runs.clone().find(|run| match run.look().as_deref() {
+            Some(open) => may_match(open),
+            // What cannot be opened is for the reader to find.
+            None => self.opened(run).map_or(true, |open| may_match(&open)),
+        });
+        first.map(|run| from.max(run.first_position()))
     }
 
     /// The first match from a position on among the first so many events of a segment.
@@ -82,6 +117,11 @@ impl Reads {
         let first = live.first_position;
         let from = ordinal(from, first);
         if from >= entered {
+            return Ok(None);
+        }
+        // Most conditions hold, which the last event of each term tells.
+        let is_since = |last: Option<u32>| last.is_some_and(|last| last >= from);
+        if !query.matches_terms(|hash, term| is_since(live.index.last(hash, term))) {
             return Ok(None);
         }
         let durable = live.visible_events(self.watermark.get());

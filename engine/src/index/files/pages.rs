@@ -13,6 +13,7 @@ use crc32fast::Hasher;
 use super::super::damage::{IndexDamage, structure};
 use super::layout::{CHECKSUM_BYTES, Content, Header, PAGE_BYTES, Section, Stamp};
 use super::records::u32_at;
+use crate::sync::prefetch;
 
 /// CRC-32 of pages, begun with the kind of file, the stamp and the number of the first page: a page of
 /// another file, or one in another's place, does not pass.
@@ -101,6 +102,15 @@ impl<'a> View<'a> {
             self.check_page(page)?;
         }
         Ok(content)
+    }
+
+    /// Has the processor fetch what stands at `at` of a section, if it is there.
+    #[inline]
+    pub(super) fn near(&self, section: Section, at: usize) {
+        let start = self.checked.header.sections[section as usize].start.saturating_add(at);
+        self.file.get(start).inspect(|byte| prefetch(*byte));
+        let page = start / PAGE_BYTES / u64::BITS as usize;
+        self.checked.pages_seen.get(page).inspect(|word| prefetch(*word));
     }
 
     /// A number of 32 bits out of a section that is an array of them.

@@ -71,6 +71,18 @@ impl<M: Deref<Target = [u8]>> TermRun<M> {
         self.header().streams_created
     }
 
+    /// Has the processor fetch what [`TermRun::may_contain`] looks at.
+    #[inline]
+    pub(crate) fn near(&self, hash: TermHash) {
+        let number = filter::block_of(hash, filter::blocks_for(self.header().terms));
+        self.view().near(Section::Filter, number * FILTER_BLOCK_BYTES);
+    }
+
+    /// Whether there may be a term of this hash; if not, no event has one.
+    pub(crate) fn may_contain(&self, hash: TermHash) -> Result<bool, IndexDamage> {
+        self.view().may_contain(hash)
+    }
+
     /// The postings of the terms of this kind that have this hash.
     pub(crate) fn find(
         &self,
