@@ -1,11 +1,11 @@
 //! The conditions of an append: queries that no event behind some position may match.
 //!
 //! Owns how they are checked. What the sequencer has noted of the newest position of tags (`newest`) is enough for most
-//! conditions about what came lately. The others are checked in two steps. Outside the sequence lock, everything that has its place by then is
-//! looked at, with the help of the index; under the lock, what has come since, by its terms. An event that is durable
-//! is compared exactly, and fails a condition for good. One that is not durable is waited for and then looked at
-//! again: its frame may not be filled, and what an answer is based on has to be durable. So a condition that holds
-//! costs no wait, and one that fails is reported by its first event.
+//! conditions about what came lately. The others are checked in two steps. Outside the sequence lock, everything that
+//! has its place by then is looked at, with the help of the index; under the lock, what has come since, by its terms.
+//! An event that is durable is compared exactly, and fails a condition for good. One that is not durable is waited for
+//! and then looked at again: its frame may not be filled, and what an answer is based on has to be durable. So a
+//! condition that holds costs no wait, and one that fails is reported by its first event.
 //!
 //! Part of a request. Calls `read` for what is looked at outside the lock, and the live index under it; the writer
 //! calls the first step, the sequencer the second.

@@ -1,7 +1,8 @@
 //! Appending: requests, expectations, the sequence step, and waiting for the outcome.
 //!
 //! Owns everything between a user's call and a claimed place in the log. Calls `event` and `format` to
-//! encode, `commit` for the memory and the batches, `log` for cold heads; `store` hands it to users.
+//! encode, `commit` for the memory and the batches, `log` for cold heads, `read` for what conditions reach back to;
+//! `store` hands it to users.
 
 mod active;
 mod begin;

@@ -1,7 +1,7 @@
 //! Reading: batches that own memory, events that borrow it, and the readers that fill batches.
 //!
 //! Owns how stored events are shown. Calls the catalog (`log`) and the live segments (`commit`), and
-//! takes no lock that the writing side takes; `store` hands it to users.
+//! takes no lock that the writing side takes; `store` hands it to users, and `append` asks it about conditions.
 
 mod all;
 mod batch;
