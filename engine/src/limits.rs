@@ -85,8 +85,9 @@ pub const QUERY_ITEMS_MAX: usize = 64;
 pub const QUERY_TERMS_MAX: usize = 64;
 /// The most conditions of one append.
 pub const CONDITIONS_MAX: usize = 64;
-/// How many events are compared with an append's conditions under the sequence lock; where more have come since they
-/// were looked at outside, they are looked at there again.
+/// How many events are compared with items of an append's conditions under the sequence lock, once for each item.
+/// Where more have come since they were looked at outside, they are looked at there again; each time the bound is
+/// doubled, so that it ends however fast others append.
 pub(crate) const CONDITION_WINDOW_MAX: u32 = 1024;
 /// The most segments a manifest may name.
 pub const SEGMENTS_MAX: usize = 1 << 22;

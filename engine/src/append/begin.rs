@@ -49,9 +49,10 @@ impl Begin {
 
     /// Adds a condition to the request, where it is a good one; if that fails, it is none any more.
     pub(super) fn condition(&mut self, kind: ConditionKind, query: Query, after: Position) {
-        let tags = self.writer.as_ref().and_then(|writer| writer.tag_table());
+        let tags = self.writer.as_ref().map(|writer| writer.tag_table());
         if let Some(Ok(request)) = &mut self.request
-            && let Err(error) = request.condition(kind, query, after, tags)
+            && let Err(error) =
+                request.conditions.get_or_insert_default().push(kind, query, after, tags)
         {
             self.request = Some(Err(error));
         }

@@ -23,7 +23,11 @@ use crate::read::{FirstMatch, Reads};
 /// See the module. At most [`CONDITIONS_MAX`].
 #[derive(Debug, Default)]
 pub(crate) struct Conditions {
-    conditions: Vec<Condition>,
+    all: Vec<Condition>,
+    /// How many items they have together.
+    items: usize,
+    /// How often the first step was made.
+    looks: u32,
 }
 
 #[derive(Debug)]
@@ -69,7 +73,7 @@ impl Conditions {
         after: Position,
         tags: Option<&TagTable>,
     ) -> Result<(), AppendError> {
-        let condition = self.conditions.len();
+        let condition = self.all.len();
         if condition == CONDITIONS_MAX {
             return Err(AppendError::TooManyConditions);
         }
@@ -77,14 +81,15 @@ impl Conditions {
             Prepared::new(query).map_err(|source| AppendError::Query { condition, source })?;
         // It will be asked for under the sequence lock, a while after this.
         tags.inspect(|tags| tags.near(&query));
+        self.items += query.items_count();
         let (query, after) = (Arc::new(query), after.0);
-        self.conditions.push(Condition { query, kind, after, state: State::New });
+        self.all.push(Condition { query, kind, after, state: State::New });
         Ok(())
     }
 
     /// Whether one is about events that are not behind a position.
     pub(super) fn reach_back_to(&self, position: u64) -> bool {
-        self.conditions.iter().any(|condition| condition.after < position)
+        self.all.iter().any(|condition| condition.after < position)
     }
 
     /// The first step: looks at what has come since the last look.
@@ -92,7 +97,8 @@ impl Conditions {
     /// # Errors
     /// [`AppendError::Condition`].
     pub(super) fn look(&mut self, reads: &Arc<Reads>) -> Result<(), AppendError> {
-        for (number, condition) in self.conditions.iter_mut().enumerate() {
+        self.looks += 1;
+        for (number, condition) in self.all.iter_mut().enumerate() {
             let next = match condition.state {
                 State::New => condition.after.saturating_add(1),
                 State::HoldsBefore(next) | State::MaybeAt(next) => next,
@@ -115,10 +121,10 @@ impl Conditions {
     /// # Errors
     /// [`AppendError::AfterHead`], where one is not.
     pub(super) fn check_positions(&self, head: u64) -> Result<(), AppendError> {
-        match self.conditions.iter().position(|condition| condition.after > head) {
+        match self.all.iter().position(|condition| condition.after > head) {
             None => Ok(()),
             Some(condition) => {
-                let after = Position(self.conditions[condition].after);
+                let after = Position(self.all[condition].after);
                 Err(AppendError::AfterHead { condition, after, head: Position(head) })
             }
         }
@@ -134,8 +140,10 @@ impl Conditions {
     ) -> Latest {
         let mut latest = Latest::Known;
         newest.ask(next_position - 1);
-        for condition in &mut self.conditions {
-            match condition.compare(active, newest, next_position) {
+        let comparisons = u64::from(CONDITION_WINDOW_MAX) << self.looks.min(u32::BITS);
+        let window = (comparisons / self.items.max(1) as u64).max(1);
+        for condition in &mut self.all {
+            match condition.compare(active, newest, next_position, window) {
                 Latest::Known => {}
                 Latest::Look => return Latest::Look,
                 // All of them are waited for, so that all that fail are reported.
@@ -150,7 +158,7 @@ impl Conditions {
 
     /// Those that have failed.
     pub(super) fn failed(&self) -> impl Iterator<Item = ConditionConflict> {
-        self.conditions.iter().enumerate().filter_map(|(number, condition)| {
+        self.all.iter().enumerate().filter_map(|(number, condition)| {
             let State::FailedAt(position) = condition.state else { return None };
             Some(ConditionConflict {
                 condition: number,
@@ -163,7 +171,14 @@ impl Conditions {
 }
 
 impl Condition {
-    fn compare(&mut self, active: &LiveSegment, newest: &NewestTags, next_position: u64) -> Latest {
+    /// Compares at most so many events.
+    fn compare(
+        &mut self,
+        active: &LiveSegment,
+        newest: &NewestTags,
+        next_position: u64,
+        window: u64,
+    ) -> Latest {
         let next = match self.state {
             State::New => {
                 if !newest.is_older(&self.query, self.after) {
@@ -181,8 +196,7 @@ impl Condition {
         }
         // What is in an older segment, or was too much, is looked at where nobody waits.
         let Some(from) = next.checked_sub(active.first_position) else { return Latest::Look };
-        let upto =
-            (next_position - active.first_position).min(from + u64::from(CONDITION_WINDOW_MAX));
+        let upto = (next_position - active.first_position).min(from + window);
         for ordinal in from..upto {
             let position = active.first_position + ordinal;
             #[expect(
@@ -198,5 +212,78 @@ impl Condition {
         let next = active.first_position + upto;
         self.state = State::HoldsBefore(next);
         if next < next_position { Latest::Look } else { Latest::Known }
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(stratalog_loom))]
+mod tests {
+    use super::*;
+    use crate::commit::LiveStart;
+    use crate::disk::{Disk, MemoryDisk};
+    use crate::format::checksum::{Chain, SegmentIdentity, SegmentKey, StoreId};
+    use crate::index::{LiveRoom, Term};
+
+    /// A segment with so many events at positions from 1 on, the last of which has the tag.
+    fn segment(events: u32, tag: &str) -> Arc<LiveSegment> {
+        let identity = SegmentIdentity { store: StoreId([0; 16]), segment: 1, salt: 0 };
+        let file = MemoryDisk::new().create("segment").unwrap();
+        let start = LiveStart {
+            first_position: 1,
+            first_sequence: 1,
+            chain: Chain::default(),
+            recorded_last: 0,
+        };
+        let (bytes, room) = (1 << 20, LiveRoom::for_all_of(1 << 20));
+        let (live, mut writer) =
+            LiveSegment::new(SegmentKey::new(identity), file, bytes, room, &start);
+        for number in 1..=events {
+            let ordinal = writer.push_event(number);
+            if number == events {
+                writer.enter_tag(Term::tag(tag.as_bytes()).xxh3_64(), ordinal);
+            }
+            writer.enter_id(Term::id(&[0; 16]).xxh3_64(), ordinal);
+        }
+        live
+    }
+
+    fn about(query: Query) -> Conditions {
+        let mut conditions = Conditions::default();
+        conditions.push(ConditionKind::FailIf, query, Position(0), None).unwrap();
+        conditions.all[0].state = State::HoldsBefore(1);
+        conditions
+    }
+
+    #[test]
+    fn under_the_lock_no_more_is_compared_than_the_bound_allows_and_all_of_it_in_the_end() {
+        let events = 3 * CONDITION_WINDOW_MAX;
+        let (live, next_position) = (segment(events, "a"), u64::from(events) + 1);
+        let mut newest = NewestTags::new(0);
+        newest.ask(u64::from(events));
+        let tags = |count: usize| {
+            let one = |number: usize| Query::any().tags([format!("none-{number}")]);
+            (1..count).fold(Query::any().tags(["a"]), |query, number| query.or(one(number)))
+        };
+        for (items, first) in [(1, CONDITION_WINDOW_MAX), (16, CONDITION_WINDOW_MAX / 16)] {
+            let mut conditions = about(tags(items));
+            let latest = conditions.compare(&live, &mut newest, next_position);
+            assert_eq!(latest, Latest::Look);
+            let state = conditions.all[0].state;
+            assert!(matches!(state, State::HoldsBefore(next) if next == u64::from(first) + 1));
+            // As if nothing could be looked at outside.
+            let looks = (1..64).find(|_| {
+                conditions.looks += 1;
+                conditions.compare(&live, &mut newest, next_position) != Latest::Look
+            });
+            assert!(looks.is_some_and(|looks| looks < 8), "{looks:?}");
+            let state = conditions.all[0].state;
+            assert!(
+                matches!(state, State::MaybeAt(last) if last == u64::from(events)),
+                "{state:?}"
+            );
+        }
+        let mut conditions = about(Query::any().tags(["none"]));
+        while conditions.compare(&live, &mut newest, next_position) == Latest::Look {}
+        assert_eq!(conditions.failed().count(), 0);
     }
 }

@@ -9,7 +9,7 @@
 //! it seems so, also because two tags have the same hash, the condition is looked at exactly.
 //!
 //! Part of the sequencer, under its lock; only [`TagTable::near`] is for anyone. It takes no memory before there is a
-//! condition, and nothing is noted any more when there was none for a whole segment.
+//! condition, whose own thread makes the table; and nothing is noted any more when there was none for a whole segment.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -26,17 +26,20 @@ const SETS_MIN: u64 = 1 << 8;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct NewestTags {
-    sets_count: u64,
-    table: Arc<OnceLock<TagTable>>,
+    table: Arc<TagTable>,
     /// Of what is up to here, nothing was noted; none where nothing is.
     since: Option<u64>,
     /// Whether there was a condition in this segment or the one before.
     asked: [bool; 2],
 }
 
-/// The sets, of which there are a power of two.
+/// The sets.
 #[derive(Debug)]
-pub(super) struct TagTable(Box<[Set]>);
+pub(super) struct TagTable {
+    /// A power of two.
+    sets_count: u64,
+    sets: OnceLock<Box<[Set]>>,
+}
 
 /// Tags whose hashes lead here. A position of 0 is that of none.
 #[derive(Debug, Default)]
@@ -52,16 +55,12 @@ impl NewestTags {
     /// It takes so much memory, or half of that.
     pub(super) fn new(bytes: u64) -> Self {
         let sets = (bytes / size_of::<Set>() as u64).max(SETS_MIN);
-        Self {
-            sets_count: 1 << sets.ilog2(),
-            table: Arc::default(),
-            since: None,
-            asked: [false; 2],
-        }
+        let table = TagTable { sets_count: 1 << sets.ilog2(), sets: OnceLock::new() };
+        Self { table: Arc::new(table), since: None, asked: [false; 2] }
     }
 
     /// Where it is kept, to be fetched from.
-    pub(super) fn table(&self) -> &Arc<OnceLock<TagTable>> {
+    pub(super) fn table(&self) -> &Arc<TagTable> {
         &self.table
     }
 
@@ -73,9 +72,10 @@ impl NewestTags {
     /// Notes that the last of some events, which have these tags, has this position.
     #[inline]
     pub(super) fn note(&mut self, tags: &[TermHash], position: u64) {
-        if let (Some(_), Some(table)) = (self.since, self.table.get()) {
+        if self.since.is_some() {
+            let sets = self.table.sets();
             for tag in tags {
-                table.note(*tag, position);
+                note(sets, *tag, position);
             }
         }
     }
@@ -83,20 +83,18 @@ impl NewestTags {
     /// Somebody has conditions: from now on tags are noted. `head` is the last position that was given.
     pub(super) fn ask(&mut self, head: u64) {
         self.asked[0] = true;
-        if self.since.is_none() {
-            self.table
-                .get_or_init(|| TagTable((0..self.sets_count).map(|_| Set::default()).collect()));
-            // What stands in the table from before is older than this.
-            self.since = Some(head);
-        }
+        // What stands in the table from before is older than this.
+        self.since.get_or_insert(head);
     }
 
     /// Whether it is known that no event behind a position matches.
     pub(super) fn is_older(&self, query: &Prepared, after: u64) -> bool {
-        let (Some(since), Some(table)) = (self.since, self.table.get()) else { return false };
-        let is_newer = |hash: TermHash| table.newest(hash) > after;
-        after >= since
-            && !query.matches_terms(|hash, term| term.kind != TermKind::Tag || is_newer(hash))
+        if self.since.is_none_or(|since| after < since) {
+            return false;
+        }
+        let sets = self.table.sets();
+        let is_newer = |hash: TermHash| newest(sets, hash) > after;
+        !query.matches_terms(|hash, term| term.kind != TermKind::Tag || is_newer(hash))
     }
 
     /// A segment is full.
@@ -109,56 +107,64 @@ impl NewestTags {
 }
 
 impl TagTable {
-    /// Has the processor fetch where the tags of a query stand, which will be asked for soon.
+    /// Has the processor fetch where the tags of a query stand, which will be asked for soon. Makes the table, where
+    /// this is the first query: that takes some milliseconds, for which nobody shall wait under the lock.
     pub(super) fn near(&self, query: &Prepared) {
+        let sets = self.sets();
         query.each_term(|hash, term| {
             if term.kind == TermKind::Tag {
-                self.places(hash).iter().for_each(|set| prefetch(&self.0[*set]));
+                for set in places(sets, hash) {
+                    prefetch(&sets[set]);
+                }
             }
         });
     }
 
-    /// The two sets that a tag may stand in.
     #[inline]
-    fn places(&self, hash: TermHash) -> [usize; 2] {
-        #[expect(clippy::cast_possible_truncation, reason = "these bits are wanted")]
-        let halves = [hash.0 as usize, (hash.0 >> 32) as usize];
-        halves.map(|half| half & (self.0.len() - 1))
+    fn sets(&self) -> &[Set] {
+        self.sets.get_or_init(|| (0..self.sets_count).map(|_| Set::default()).collect())
     }
+}
 
-    #[inline]
-    fn note(&self, hash: TermHash, position: u64) {
-        let places = self.places(hash);
-        for set in places {
-            let set = &self.0[set];
-            if let Some(tag) = set.find(hash.0) {
-                set.positions[tag].store(position, Ordering::Relaxed);
-                return;
-            }
-        }
-        let [one, other] = places.map(|set| self.0[set].oldest());
-        let (set, (tag, oldest)) =
-            if one.1 <= other.1 { (places[0], one) } else { (places[1], other) };
-        let set = &self.0[set];
-        let dropped = set.dropped.load(Ordering::Relaxed).max(oldest);
-        set.dropped.store(dropped, Ordering::Relaxed);
-        set.hashes[tag].store(hash.0, Ordering::Relaxed);
-        set.positions[tag].store(position, Ordering::Relaxed);
-    }
+/// The two sets that a tag may stand in.
+#[inline]
+fn places(sets: &[Set], hash: TermHash) -> [usize; 2] {
+    #[expect(clippy::cast_possible_truncation, reason = "these bits are wanted")]
+    let halves = [hash.0 as usize, (hash.0 >> 32) as usize];
+    halves.map(|half| half & (sets.len() - 1))
+}
 
-    /// The position of the newest event with a tag, or a newer one.
-    #[inline]
-    fn newest(&self, hash: TermHash) -> u64 {
-        let mut dropped = 0;
-        for set in self.places(hash) {
-            let set = &self.0[set];
-            if let Some(tag) = set.find(hash.0) {
-                return set.position(tag);
-            }
-            dropped = set.dropped.load(Ordering::Relaxed).max(dropped);
+#[inline]
+fn note(sets: &[Set], hash: TermHash, position: u64) {
+    let places = places(sets, hash);
+    for set in places {
+        let set = &sets[set];
+        if let Some(tag) = set.find(hash.0) {
+            set.positions[tag].store(position, Ordering::Relaxed);
+            return;
         }
-        dropped
     }
+    let [one, other] = places.map(|set| sets[set].oldest());
+    let (set, (tag, oldest)) = if one.1 <= other.1 { (places[0], one) } else { (places[1], other) };
+    let set = &sets[set];
+    let dropped = set.dropped.load(Ordering::Relaxed).max(oldest);
+    set.dropped.store(dropped, Ordering::Relaxed);
+    set.hashes[tag].store(hash.0, Ordering::Relaxed);
+    set.positions[tag].store(position, Ordering::Relaxed);
+}
+
+/// The position of the newest event with a tag, or a newer one.
+#[inline]
+fn newest(sets: &[Set], hash: TermHash) -> u64 {
+    let mut dropped = 0;
+    for set in places(sets, hash) {
+        let set = &sets[set];
+        if let Some(tag) = set.find(hash.0) {
+            return set.position(tag);
+        }
+        dropped = set.dropped.load(Ordering::Relaxed).max(dropped);
+    }
+    dropped
 }
 
 impl Set {

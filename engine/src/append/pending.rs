@@ -192,7 +192,8 @@ impl Pending {
     /// Blocks until the events are durable.
     ///
     /// # Errors
-    /// [`AppendError::Conflict`], or [`AppendError::Unknown`] where the log was poisoned meanwhile.
+    /// [`AppendError::Conflict`] or [`AppendError::AlreadyThere`]; [`AppendError::Unknown`] where the log was poisoned
+    /// meanwhile. An append with conditions may be decided only now, with any [`AppendError`] but `Busy`.
     pub fn wait(mut self) -> Result<Receipt, AppendError> {
         let outcome = self.wait_outcome()?;
         self.appended(outcome)

@@ -11,13 +11,11 @@ use smallvec::SmallVec;
 
 use super::conditions::Conditions;
 use super::expect::Expect;
-use super::newest::TagTable;
 use super::writer::Writer;
 use crate::commit::Manner;
-use crate::error::{AppendError, ConditionKind};
+use crate::error::AppendError;
 use crate::event::{
-    EncodeError, EventId, NamePart, NewEvent, Position, Timestamp, category, check_stream,
-    check_user_name,
+    EncodeError, EventId, NamePart, NewEvent, Timestamp, category, check_stream, check_user_name,
 };
 use crate::format::definition::EventType;
 use crate::format::frame::FrameParts;
@@ -26,7 +24,6 @@ use crate::limits::{
     APPEND_BYTES_MAX, APPEND_EVENTS_MAX, APPEND_TAGS_MAX, ENCODED_KEPT_BYTES_MAX, ENCODED_KEPT_MAX,
     ENCODED_KEPT_TYPES_MAX, WITHIN_MAX,
 };
-use crate::query::Query;
 
 /// What can be appended to a stream.
 ///
@@ -331,20 +328,6 @@ impl Request {
     pub(crate) fn check(stream: &str, expect: Expect) -> Result<Self, AppendError> {
         check_stream(stream).map_err(EncodeError::Name)?;
         Ok(Self::new(stream, expect))
-    }
-
-    /// Adds a condition.
-    ///
-    /// # Errors
-    /// [`AppendError`], where it is none, or one too many.
-    pub(super) fn condition(
-        &mut self,
-        kind: ConditionKind,
-        query: Query,
-        after: Position,
-        tags: Option<&TagTable>,
-    ) -> Result<(), AppendError> {
-        self.conditions.get_or_insert_default().push(kind, query, after, tags)
     }
 
     fn new(stream: &str, expect: Expect) -> Self {

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use super::active::Active;
@@ -253,7 +253,7 @@ impl Sequencer {
     }
 
     /// Where it is kept where each tag was used last.
-    pub(super) fn tag_table(&self) -> &Arc<OnceLock<TagTable>> {
+    pub(super) fn tag_table(&self) -> &Arc<TagTable> {
         self.newest_tags.table()
     }
 

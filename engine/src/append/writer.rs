@@ -46,7 +46,7 @@ pub(crate) struct Writer {
     bytes_max: u64,
     /// As it was a moment ago: see [`Sequencer::tags_noted_since`].
     tags_noted_since: AtomicU64,
-    tag_table: Arc<OnceLock<TagTable>>,
+    tag_table: Arc<TagTable>,
 }
 
 /// How many heads are remembered under one lock, which appends wait for.
@@ -95,9 +95,9 @@ impl Writer {
         self.reads.catalogs.newest()
     }
 
-    /// Where the sequence step will look for tags, once somebody had a condition.
-    pub(super) fn tag_table(&self) -> Option<&TagTable> {
-        self.tag_table.get()
+    /// Where the sequence step will look for tags.
+    pub(super) fn tag_table(&self) -> &TagTable {
+        &self.tag_table
     }
 
     /// The most bytes that an append may have.

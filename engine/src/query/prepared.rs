@@ -56,6 +56,11 @@ impl Prepared {
         })
     }
 
+    /// How many items it has, one where every event is asked for.
+    pub(crate) fn items_count(&self) -> usize {
+        self.items().map_or(1, Iterator::count)
+    }
+
     /// Gives each term that it asks for.
     pub(crate) fn each_term(&self, mut each: impl FnMut(TermHash, Term<'_>)) {
         for item in self.items().into_iter().flatten() {
