@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use stratalog::limits::TAGS_MAX;
 
 use crate::AnyError;
 use crate::acks::Acks;
@@ -198,6 +199,10 @@ fn check(arguments: &Run, kind: Kind, disjoint: bool) -> Result<(), AnyError> {
     }
     if !disjoint && arguments.acks.is_some() {
         return Err("--acks needs a stream for each client: ask for more streams".into());
+    }
+    if arguments.condition != ConditionName::None && arguments.tags == TAGS_MAX {
+        let text = "--condition needs a tag of its own: give one less than the most to --tags";
+        return Err(text.into());
     }
     if arguments.queries > 0 && arguments.tags == 0 {
         return Err("--queries looks for tags, and no event has one: give --tags 1 or more".into());

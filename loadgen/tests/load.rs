@@ -174,6 +174,33 @@ fn tags_are_found_again_and_queried_beside_the_appends() {
 }
 
 #[test]
+fn conditions_are_judged_and_hold_where_nobody_else_uses_the_tag() {
+    for (words, may_conflict) in [
+        ("--writers 8 --condition after", true),
+        ("--tasks 16 --condition exists --tags 2", false),
+        ("--producers 1 --inflight 64 --condition after --batch 3", false),
+    ] {
+        let report = assert_consistent(&format!("{words} --streams 100 --no-ceiling"));
+        let condition = |name: &str| report["condition"][name].as_u64().unwrap();
+        let (checked, conflicts) = (condition("checked"), condition("conflicts"));
+        let batch = if words.contains("--batch 3") { 3 } else { 1 };
+        // What was judged before it counted is in it, too.
+        assert!(batch * (checked - conflicts) >= report["append"]["events"].as_u64().unwrap());
+        assert!(may_conflict || conflicts == 0, "{words}: {conflicts} conflicts");
+    }
+    let report = assert_consistent("--writers 2 --no-ceiling");
+    assert_eq!(report["condition"]["checked"], Value::Null);
+
+    let folder = folder();
+    let run = "run --fill 1000 --condition exists --json out.json --duration 0.3 --no-ceiling";
+    succeeds(folder.path(), run);
+    let report = json(folder.path().join("out.json"));
+    assert!(report["condition"]["checked"].as_u64().unwrap() > 0);
+    let error = fails(folder.path(), "run --condition after --tags 64 --no-ceiling");
+    assert!(error.contains("a tag of its own"), "{error}");
+}
+
+#[test]
 fn queries_without_tags_are_refused() {
     let folder = folder();
     let error = fails(folder.path(), "run --queries 1 --no-ceiling --duration 0.2");
@@ -374,8 +401,14 @@ fn a_store_that_has_other_tags_than_are_queried_is_told() {
 #[test]
 fn sqlite_is_measured_in_the_same_way() {
     let folder = folder();
-    let loads =
-        ["--writers 4", "--tasks 16", "--producers 1", "--producers 1 --tags 3 --queries 1"];
+    let loads = [
+        "--writers 4",
+        "--tasks 16",
+        "--producers 1",
+        "--producers 1 --tags 3 --queries 1",
+        "--writers 4 --condition after",
+        "--producers 1 --condition exists",
+    ];
     for (store, clients) in loads.iter().enumerate() {
         let run = format!(
             "run --store sqlite --dir {store} --verify --json out.json --acks acks --streams 50 \
@@ -387,6 +420,8 @@ fn sqlite_is_measured_in_the_same_way() {
         if clients.contains("--queries") {
             assert_queried(&report);
         }
+        let is_judged = report["condition"]["checked"].as_u64().is_some_and(|checked| checked > 0);
+        assert_eq!(is_judged, clients.contains("--condition"));
         let acks = std::fs::read_to_string(folder.path().join("acks")).unwrap();
         let dump = succeeds(folder.path(), &format!("dump --store sqlite {store}"));
         let (mut acknowledged, mut found) = (acknowledged(&acks), dumped(&dump));

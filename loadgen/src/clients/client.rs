@@ -222,7 +222,8 @@ impl Client {
         })
     }
 
-    /// To be called before the append is sent, each time that it is.
+    /// To be called once, before the append is sent first. Where acknowledgements are written, no stream is shared, so
+    /// that an append that is tried again is the same.
     pub(crate) fn sending(&mut self, draft: &Draft) -> Result<(), AnyError> {
         match &mut self.acks {
             None => Ok(()),

@@ -77,8 +77,8 @@ async fn append<T: Target>(
             Turn::Over => break,
         };
         let Some(mut draft) = client.next() else { break };
+        client.sending(&draft)?;
         let acknowledged = loop {
-            client.sending(&draft)?;
             let expect = client.expect(&draft);
             let (stream, events) = (client.stream(&draft), client.events(&draft));
             let append = target.append(&stream, expect, draft.condition(), events);
