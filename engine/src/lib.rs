@@ -53,13 +53,14 @@ mod recovery;
 struct ReadmeExample;
 
 pub use append::{
-    Append, AppendFuture, Check, CheckFuture, Durability, Durable, EventEncoder, Expect, Pending,
-    Receipt, ToEvent,
+    Append, AppendFuture, Check, CheckFuture, Checkpoint, Commit, CommitFuture, Durability,
+    Durable, EventEncoder, Expect, Pending, PendingTransaction, Receipt, ReceiptPart, ToEvent,
+    Transaction, TransactionReceipt,
 };
 pub use commit::WriteStats;
 pub use error::{
-    AppendError, CloseError, ConditionConflict, ConditionKind, Conflict, DamageReason, FailedCheck,
-    FileError, OpenError, Poisoned, ReadError, StreamConflict,
+    AppendError, CloseError, ConditionConflict, ConditionKind, Conflict, DamageReason, EventExists,
+    FailedCheck, FileError, IdDifference, OpenError, Poisoned, ReadError, StreamConflict,
 };
 pub use event::{
     EncodeError, EventId, InvalidName, NamePart, NewEvent, ParseIdError, PayloadKind, Position,

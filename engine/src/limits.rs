@@ -83,10 +83,15 @@ pub const READ_BATCH_BYTES: usize = 1 << 20;
 pub const QUERY_ITEMS_MAX: usize = 64;
 /// The most event types, and the most tags, in one item of a [`Query`](crate::Query).
 pub const QUERY_TERMS_MAX: usize = 64;
+/// The most streams that one transaction is about, those that it only checks included.
+pub const TRANSACTION_STREAMS_MAX: usize = 4096;
+/// How far ahead of the store's clock an event id of version 7 may say that it was made: as much as Kerberos lets the
+/// clocks of two machines differ by default (RFC 4120).
+pub const ID_AHEAD_MAX: std::time::Duration = std::time::Duration::from_mins(5);
 /// The most conditions of one append.
 pub const CONDITIONS_MAX: usize = 64;
-/// How many events are compared with items of an append's conditions under the sequence lock, once for each item.
-/// Where more have come since they were looked at outside, they are looked at there again; each time the bound is
+/// How many events are compared with items of an append's conditions under the sequence lock, once for each item; and
+/// how many with its ids. Where more have come since they were looked at outside, they are looked at there again; each time the bound is
 /// doubled, so that it ends however fast others append.
 pub(crate) const CONDITION_WINDOW_MAX: u32 = 1024;
 /// The most segments a manifest may name.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::disk::{Disk, PwriteDisk, WriteMode};
 use crate::error::OpenError;
@@ -27,6 +28,7 @@ pub struct Options {
     strict_blocks: bool,
     salvage: bool,
     give_up_from: Option<u64>,
+    id_lookback: Option<Duration>,
 }
 
 impl Default for Options {
@@ -38,6 +40,7 @@ impl Default for Options {
             strict_blocks: false,
             salvage: false,
             give_up_from: None,
+            id_lookback: None,
         }
     }
 }
@@ -106,6 +109,16 @@ impl Options {
     #[must_use]
     pub fn give_up_from(mut self, position: impl Into<Position>) -> Self {
         self.give_up_from = Some(position.into().get());
+        self
+    }
+
+    /// How far back an event id that a caller has [chosen](crate::NewEvent::id) is looked for, to recognise repeated
+    /// appends, where the id does not say when it was made: one that was recorded earlier is appended again. Default:
+    /// no bound. An id that is a UUID of version 7 does say it, and is only looked for where it can be, whatever this
+    /// is. May differ between openings.
+    #[must_use]
+    pub fn id_lookback(mut self, time: Duration) -> Self {
+        self.id_lookback = Some(time);
         self
     }
 
@@ -178,6 +191,10 @@ impl Options {
             return Err(OpenError::IndexBytes { bytes: self.index_bytes });
         }
         Ok(())
+    }
+
+    pub(crate) fn id_lookback_max(&self) -> Option<Duration> {
+        self.id_lookback
     }
 
     pub(crate) fn salvages(&self) -> bool {

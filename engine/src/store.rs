@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::append::{Append, Check, Expect, Request, ToEvent, Writer};
+use crate::append::{Append, Check, Checkpoint, Expect, Request, ToEvent, Transaction, Writer};
 use crate::commit::{CommitEnd, Committer, Figures, Leader, Watermark, WriteStats};
 use crate::disk::{Access, Disk, DiskLock};
 use crate::error::{AppendError, CloseError, FileError, OpenError, ReadError};
@@ -113,7 +113,7 @@ impl Store {
             Arc::clone(&maintainer),
             Arc::clone(&leader),
             Arc::clone(&figures),
-            options.segment_bytes_max(),
+            options,
         );
         let (source, carrier) = (Arc::clone(&writer), Arc::clone(&reads.disk));
         let failed = |error| FileError::new("starting", "a thread", error);
@@ -202,6 +202,20 @@ impl Store {
     /// ```
     pub fn check(&self, stream: &str, expect: Expect) -> Check {
         Check::new(self.writer().cloned(), Request::check(stream, expect))
+    }
+
+    /// Begins a transaction: events for several streams, checks and conditions, as one unit. See [`Transaction`].
+    pub fn transaction(&self) -> Transaction {
+        Transaction::new(self.writer().cloned())
+    }
+
+    /// How far a consumer has come, by the transactions that have [moved it](Transaction::checkpoint); at position 0
+    /// where none has. Consumers are named by up to 244 bytes.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn checkpoint(&self, consumer: &str) -> Result<Checkpoint, ReadError> {
+        Checkpoint::read(&self.inner.reads, consumer)
     }
 
     /// Reads one stream.

@@ -14,7 +14,9 @@ use std::time::Duration;
 use stratalog::disk::{
     CrashPoint, Disk, Exploration, Fault, FaultError, FaultPlan, MemoryDisk, OpKind,
 };
-use stratalog::{AppendError, Case, CloseError, Expect, NewEvent, OpenError, Options, Store};
+use stratalog::{
+    AppendError, Case, CloseError, Expect, NewEvent, OpenError, Options, Receipt, Store,
+};
 use stratalog_tests::oracle::judge;
 use stratalog_tests::script::{Known, Script};
 use stratalog_tests::watchdog;
@@ -180,9 +182,17 @@ fn failure_among_queued(seed: u64, number: u64, fault: Fault) -> Struck {
         // All was in fewer batches than that.
         return struck;
     }
-    let unit = script.unit(0);
-    let again = store.append(&unit.stream, Expect::Any, &unit.events).wait();
-    assert!(matches!(again, Err(AppendError::Poisoned(_))), "{}", at(&format!("{again:?}")));
+    let again = |unit: usize| {
+        let unit = script.unit(unit);
+        store.append(&unit.stream, Expect::Any, &unit.events).wait()
+    };
+    let lost = again(acknowledged);
+    assert!(matches!(lost, Err(AppendError::Poisoned(_))), "{}", at(&format!("{lost:?}")));
+    if acknowledged > 0 {
+        // What is durable is known as ever.
+        let known = again(0);
+        assert!(known.as_ref().is_ok_and(Receipt::is_repeated), "{}", at(&format!("{known:?}")));
+    }
     let shown = judge(&store, script, Known::exactly(acknowledged));
     shown.unwrap_or_else(|wrong| panic!("{}", at(&format!("while it is open: {wrong}"))));
     assert!(matches!(store.close(), Err(CloseError::Poisoned(_))), "{}", at("closed well"));

@@ -411,9 +411,9 @@ fn a_merged_run_that_was_given_up_is_merged_again_from_its_parts() {
         let (disk, mut model, _) = merged(seed::seed(3));
         let all = run(1, MERGED_AT_ONCE as u64);
         // Some more segments, which stand behind those that are merged again.
-        let store = open(&disk);
+        let (store, mut random) = (open(&disk), Rng::with_seed(5));
         while runs(&disk).len() < 5 {
-            append(&store, &mut model, &mut Rng::with_seed(5), 8_000);
+            append(&store, &mut model, &mut random, 8_000);
         }
         wait_for_rest(&disk);
         wait_until_whole(&store);

@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use super::request::{Numbered, Request};
+use super::encode::Numbered;
+use super::request::Request;
+use super::targets::StreamHead;
 use crate::commit::{Chunk, ChunkPool, ChunkRef, Claim, LiveSegment};
 use crate::format::definition::EventType;
 use crate::format::{align_down, align_up};
-use crate::index::{LiveWriter, Term, TermId};
+use crate::index::{LiveWriter, Term};
 use crate::limits::{BLOCK, CHUNK_BYTES, RECORD_ALIGN, SEGMENT_FOOT_BYTES, SEGMENT_TYPES_MAX};
 
 /// See the module.
@@ -77,44 +79,48 @@ impl Active {
         self.types.insert_unique(defines.hash, number, |known| hash_of(live, *known));
     }
 
-    /// Enters an append's events, whose frames begin at this offset. Its stream has this term, if it has
-    /// events in this segment.
+    /// Enters an append's events, whose frames begin at this offset, and notes their versions in it. The heads of its
+    /// streams are those before it, and those behind it from then on.
     #[expect(clippy::cast_possible_truncation, reason = "segments are below 4 GiB")]
-    pub(super) fn enter(
-        &mut self,
-        request: &Request,
-        frames_at: u64,
-        mut term: Option<TermId>,
-        first_version: u64,
-    ) {
+    pub(super) fn enter(&mut self, request: &mut Request, frames_at: u64) {
         let encoded = &request.encoded;
         let writer = &mut self.writer;
-        let category = request.category();
+        let mut events = encoded.events.iter();
         let (mut start, mut tags_start) = (0, 0);
-        for (version, event) in (first_version..).zip(&encoded.events) {
-            let units = (frames_at + start as u64) / RECORD_ALIGN as u64;
-            let ordinal = writer.push_event(units as u32);
-            if let Some(id) = term {
-                writer.append(id, ordinal);
-            } else {
-                let stream = Term::stream(request.stream.as_bytes());
-                term = Some(writer.create(request.stream_hash, stream, ordinal, version));
-            }
-            if let Some((hash, category)) = category {
-                writer.enter_category(hash, category, ordinal);
-                if version == 0 {
-                    let streams = Term::streams_of(category);
-                    writer.enter(streams.xxh3_64(), streams, ordinal);
+        for part in &mut request.parts {
+            let target = &mut request.targets[part.target];
+            let StreamHead { events: first_version, mut term, .. } = target.head;
+            part.first_version = first_version;
+            let category = target.category();
+            for (version, event) in
+                (first_version..).zip(events.by_ref().take(part.events as usize))
+            {
+                let units = (frames_at + start as u64) / RECORD_ALIGN as u64;
+                let ordinal = writer.push_event(units as u32);
+                if let Some(id) = term {
+                    writer.append(id, ordinal);
+                } else {
+                    let stream = Term::stream(target.name.as_bytes());
+                    term = Some(writer.create(target.hash, stream, ordinal, version));
                 }
+                if let Some((hash, category)) = category {
+                    writer.enter_category(hash, category, ordinal);
+                    if version == 0 {
+                        let streams = Term::streams_of(category);
+                        writer.enter(streams.xxh3_64(), streams, ordinal);
+                    }
+                }
+                let numbered = &encoded.types()[event.event_type];
+                let name = numbered.event_type.name.as_bytes();
+                writer.enter_type(numbered.number, name, ordinal);
+                for tag in &encoded.tags[tags_start..event.tags_end] {
+                    writer.enter_tag(*tag, ordinal);
+                }
+                writer.enter_id(event.id_hash, ordinal);
+                (start, tags_start) = (event.end, event.tags_end);
             }
-            let numbered = &encoded.types()[event.event_type];
-            let name = numbered.event_type.name.as_bytes();
-            writer.enter_type(numbered.number, name, ordinal);
-            for tag in &encoded.tags[tags_start..event.tags_end] {
-                writer.enter_tag(*tag, ordinal);
-            }
-            writer.enter_id(event.id_hash, ordinal);
-            (start, tags_start) = (event.end, event.tags_end);
+            let events = first_version + u64::from(part.events);
+            target.head = StreamHead { events, term, position: None };
         }
     }
 

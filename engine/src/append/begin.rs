@@ -1,7 +1,8 @@
 //! The way of a request to its place: tried, waited for, and tried again.
 //!
-//! Owns what an append or a check has while it has neither a place nor a judgement. Appends, checks and their futures
-//! hold it, and so does a [`Pending`] whose outcome depends on events that are not durable yet. Calls the writer.
+//! Owns what an append, a check or a transaction has while it has neither a place nor a judgement. Those and their
+//! futures hold it, and so does an [`Awaited`] whose outcome depends on events that are not durable yet. Calls the
+//! writer.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,10 +10,11 @@ use std::task::{Context, Poll, ready};
 
 use event_listener::{EventListener, Listener};
 
-use super::pending::Pending;
+use super::pending::{Awaited, Settled, unknown};
 use super::request::Request;
+use super::reused::Reused;
 use super::writer::{Begun, Writer};
-use crate::commit::{Ticket, WakerSlot};
+use crate::commit::{Outcome, Ticket, WakerSlot};
 use crate::error::{AppendError, ConditionKind};
 use crate::event::Position;
 use crate::query::Query;
@@ -23,7 +25,7 @@ pub(super) struct Begin {
     /// None where the store is open for reading only.
     writer: Option<Arc<Writer>>,
     /// Taken when it has begun.
-    request: Option<Result<Request, AppendError>>,
+    request: Option<Result<Reused, AppendError>>,
     waits_for: WaitsFor,
 }
 
@@ -36,8 +38,22 @@ enum WaitsFor {
 }
 
 impl Begin {
-    pub(super) fn new(writer: Option<Arc<Writer>>, request: Result<Request, AppendError>) -> Self {
+    pub(super) fn new(writer: Option<Arc<Writer>>, request: Result<Reused, AppendError>) -> Self {
         Self { writer, request: Some(request), waits_for: WaitsFor::Nothing }
+    }
+
+    /// Who begins it; none where the store is open for reading only.
+    pub(super) fn writer(&self) -> Option<&Arc<Writer>> {
+        self.writer.as_ref()
+    }
+
+    /// Adds to the request, where it is a good one; if that fails, it is none any more.
+    pub(super) fn add(&mut self, add: impl FnOnce(&mut Request) -> Result<(), AppendError>) {
+        if let Some(Ok(request)) = &mut self.request
+            && let Err(error) = add(request)
+        {
+            self.request = Some(Err(error));
+        }
     }
 
     /// Changes the request, where it is a good one.
@@ -49,13 +65,11 @@ impl Begin {
 
     /// Adds a condition to the request, where it is a good one; if that fails, it is none any more.
     pub(super) fn condition(&mut self, kind: ConditionKind, query: Query, after: Position) {
-        let tags = self.writer.as_ref().map(|writer| writer.tag_table());
-        if let Some(Ok(request)) = &mut self.request
-            && let Err(error) =
-                request.conditions.get_or_insert_default().push(kind, query, after, tags)
-        {
-            self.request = Some(Err(error));
-        }
+        let writer = self.writer.clone();
+        self.add(|request| {
+            let tags = writer.as_ref().map(|writer| writer.tag_table());
+            request.conditions.get_or_insert_default().push(kind, query, after, tags)
+        });
     }
 
     fn attempt(&mut self) -> Result<Begun, AppendError> {
@@ -65,7 +79,7 @@ impl Begin {
         match &mut self.request {
             Some(Ok(request)) => {
                 let begun = writer.begin(request)?;
-                if let Begun::Pending(_) = begun {
+                if let Begun::Done(_) = begun {
                     self.request = None;
                 }
                 Ok(begun)
@@ -78,47 +92,50 @@ impl Begin {
     }
 
     /// Begins, unless that would mean to wait.
-    pub(super) fn submit(&mut self) -> Result<Pending, AppendError> {
+    pub(super) fn submit(&mut self) -> Result<Awaited, AppendError> {
         self.change(|request| request.asked_for_segment = true);
         match self.attempt()? {
-            Begun::Pending(pending) => Ok(pending),
+            Begun::Done(awaited) => Ok(awaited),
             Begun::Wait(_) => Err(AppendError::Busy),
             Begun::After(ticket) => {
                 let waits_for = WaitsFor::Batch(ticket, WakerSlot::default());
                 let (writer, request) = (self.writer.clone(), self.request.take());
-                Ok(Pending::deciding(Self { writer, request, waits_for }))
+                Ok(Awaited::deciding(Self { writer, request, waits_for }))
             }
         }
     }
 
     /// Blocks until it has begun.
-    pub(super) fn block(&mut self) -> Result<Pending, AppendError> {
+    pub(super) fn block(&mut self) -> Result<Awaited, AppendError> {
         self.change(|request| request.blocks = true);
         loop {
             match std::mem::replace(&mut self.waits_for, WaitsFor::Nothing) {
                 WaitsFor::Nothing => {}
                 WaitsFor::Room(listener) => listener.wait(),
-                // However it ended: what it was waited for is looked at again.
-                WaitsFor::Batch(ticket, _) => drop(ticket.wait()),
+                WaitsFor::Batch(ticket, _) => self.batch_ended(&ticket, ticket.wait())?,
             }
             match self.attempt()? {
-                Begun::Pending(pending) => return Ok(pending),
+                Begun::Done(awaited) => return Ok(awaited),
                 wait => self.wait_for(wait),
             }
         }
     }
 
     /// Suspends until it has begun.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Pending, AppendError>> {
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Awaited, AppendError>> {
         loop {
             match &mut self.waits_for {
                 WaitsFor::Nothing => {}
                 WaitsFor::Room(listener) => ready!(Pin::new(listener).poll(context)),
-                WaitsFor::Batch(ticket, slot) => drop(ready!(ticket.poll(slot, context))),
+                WaitsFor::Batch(ticket, slot) => {
+                    let outcome = ready!(ticket.poll(slot, context));
+                    let ticket = Arc::clone(ticket);
+                    self.batch_ended(&ticket, outcome)?;
+                }
             }
             self.waits_for = WaitsFor::Nothing;
             match self.attempt() {
-                Ok(Begun::Pending(pending)) => return Poll::Ready(Ok(pending)),
+                Ok(Begun::Done(awaited)) => return Poll::Ready(Ok(awaited)),
                 Ok(wait) => self.wait_for(wait),
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -127,9 +144,42 @@ impl Begin {
 
     fn wait_for(&mut self, begun: Begun) {
         self.waits_for = match begun {
-            Begun::Pending(_) => WaitsFor::Nothing,
+            Begun::Done(_) => WaitsFor::Nothing,
             Begun::Wait(listener) => WaitsFor::Room(listener),
             Begun::After(ticket) => WaitsFor::Batch(ticket, WakerSlot::default()),
         };
+    }
+
+    /// The batch that was waited for has ended. What it was waited for is looked at again, but where it held an event
+    /// of the request's ids, as it seems, and nobody knows what became of that.
+    fn batch_ended(&mut self, ticket: &Ticket, outcome: Outcome) -> Result<(), AppendError> {
+        let Some(Ok(request)) = &self.request else { return Ok(()) };
+        let repeats = request.repeat.as_ref().is_some_and(|repeat| repeat.may_be());
+        if outcome == Outcome::Unknown && repeats {
+            return Err(unknown(Some(ticket), request.encoded.ids.to_vec()));
+        }
+        Ok(())
+    }
+}
+
+/// A request on its way to what it comes to.
+#[derive(Debug)]
+pub(super) struct Course {
+    begin: Begin,
+    awaited: Option<Awaited>,
+}
+
+impl Course {
+    pub(super) fn new(begin: Begin) -> Self {
+        Self { begin, awaited: None }
+    }
+
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Settled, AppendError>> {
+        loop {
+            if let Some(awaited) = &mut self.awaited {
+                return awaited.poll(context);
+            }
+            self.awaited = Some(ready!(self.begin.poll(context))?);
+        }
     }
 }

@@ -27,6 +27,18 @@ impl Expect {
             Self::Version(version) => last == Some(version),
         }
     }
+
+    /// What holds where both hold; none where that cannot be.
+    pub(crate) fn and(self, other: Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Any, one) | (one, Self::Any) => Some(one),
+            (one, other) if one == other => Some(one),
+            (Self::Exists, Self::Version(version)) | (Self::Version(version), Self::Exists) => {
+                Some(Self::Version(version))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Expect {
@@ -56,6 +68,22 @@ mod tests {
             assert_eq!(expect.holds(None), none, "{expect:?}");
             assert_eq!(expect.holds(Some(0)), zero, "{expect:?}");
             assert_eq!(expect.holds(Some(1)), one, "{expect:?}");
+        }
+    }
+
+    #[test]
+    fn two_expectations_together_hold_where_both_do() {
+        let all = [Any, NoStream, Exists, Version(0), Version(1)];
+        let heads = [None, Some(0), Some(1), Some(2)];
+        for (one, other) in all.iter().flat_map(|one| all.iter().map(move |other| (*one, *other))) {
+            for head in heads {
+                let both = one.and(other).is_some_and(|both| both.holds(head));
+                assert_eq!(
+                    both,
+                    one.holds(head) && other.holds(head),
+                    "{one:?} {other:?} {head:?}"
+                );
+            }
         }
     }
 }

@@ -6,13 +6,20 @@
 
 mod active;
 mod begin;
+mod checkpoint;
 mod conditions;
+mod encode;
 mod expect;
 mod heads;
 mod newest;
 mod pending;
+mod receipt;
+mod repeat;
 mod request;
+mod reused;
 mod sequencer;
+mod targets;
+mod transaction;
 mod writer;
 
 use std::future::{Future, IntoFuture};
@@ -21,13 +28,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use begin::Begin;
+use begin::{Begin, Course};
+use pending::Settled;
+use reused::Reused;
 
+pub use checkpoint::Checkpoint;
+pub use encode::{EventEncoder, ToEvent};
 pub use expect::Expect;
-pub use pending::{Durability, Durable, Pending, Receipt};
+pub use pending::{Pending, PendingTransaction};
+pub use receipt::{Durability, Durable, Receipt, ReceiptPart, TransactionReceipt};
 pub(crate) use request::Request;
-pub use request::{EventEncoder, ToEvent};
 pub(crate) use sequencer::{Prepared, Resume};
+pub use transaction::{Commit, CommitFuture, Transaction};
 pub(crate) use writer::Writer;
 
 use crate::error::{AppendError, ConditionKind};
@@ -51,7 +63,7 @@ pub struct Check {
 }
 
 impl Append {
-    pub(crate) fn new(writer: Option<Arc<Writer>>, request: Result<Request, AppendError>) -> Self {
+    pub(crate) fn new(writer: Option<Arc<Writer>>, request: Result<Reused, AppendError>) -> Self {
         Self { begin: Begin::new(writer, request) }
     }
 
@@ -60,7 +72,7 @@ impl Append {
     /// # Errors
     /// [`AppendError`]; never [`AppendError::Busy`].
     pub fn wait(mut self) -> Result<Receipt, AppendError> {
-        self.begin.block()?.wait()
+        self.begin.block()?.wait().map(Settled::receipt)
     }
 
     /// Does not wait for the disk: it is answered as soon as the events have their place in the log, and
@@ -176,12 +188,12 @@ impl Append {
     /// # Errors
     /// As [`Append::submit`].
     pub fn try_submit(&mut self) -> Result<Pending, AppendError> {
-        self.begin.submit()
+        self.begin.submit().map(Pending)
     }
 }
 
 impl Check {
-    pub(crate) fn new(writer: Option<Arc<Writer>>, request: Result<Request, AppendError>) -> Self {
+    pub(crate) fn new(writer: Option<Arc<Writer>>, request: Result<Reused, AppendError>) -> Self {
         Self { begin: Begin::new(writer, request) }
     }
 
@@ -191,7 +203,7 @@ impl Check {
     /// # Errors
     /// [`AppendError`].
     pub fn wait(mut self) -> Result<Option<u64>, AppendError> {
-        self.begin.block()?.wait_checked()
+        self.begin.block()?.wait().map(Settled::version)
     }
 }
 
@@ -200,7 +212,7 @@ impl IntoFuture for Append {
     type IntoFuture = AppendFuture;
 
     fn into_future(self) -> AppendFuture {
-        AppendFuture { begin: self.begin, pending: None }
+        AppendFuture(Course::new(self.begin))
     }
 }
 
@@ -209,50 +221,31 @@ impl IntoFuture for Check {
     type IntoFuture = CheckFuture;
 
     fn into_future(self) -> CheckFuture {
-        CheckFuture { begin: self.begin, pending: None }
+        CheckFuture(Course::new(self.begin))
     }
 }
 
 /// The future of an [`Append`]. Nothing is claimed before it is polled first; from then on the append
 /// commits even if the future is dropped.
 #[derive(Debug)]
-pub struct AppendFuture {
-    begin: Begin,
-    pending: Option<Pending>,
-}
+pub struct AppendFuture(Course);
 
 impl Future for AppendFuture {
     type Output = Result<Receipt, AppendError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            if let Some(pending) = &mut self.pending {
-                return Pin::new(pending).poll(context);
-            }
-            let pending = std::task::ready!(self.begin.poll(context))?;
-            self.pending = Some(pending);
-        }
+        self.0.poll(context).map_ok(Settled::receipt)
     }
 }
 
 /// The future of a [`Check`].
 #[derive(Debug)]
-pub struct CheckFuture {
-    begin: Begin,
-    pending: Option<Pending>,
-}
+pub struct CheckFuture(Course);
 
 impl Future for CheckFuture {
     type Output = Result<Option<u64>, AppendError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            if let Some(pending) = &mut self.pending {
-                let outcome = std::task::ready!(pending.poll_outcome(context));
-                return Poll::Ready(outcome.and_then(|outcome| pending.checked(outcome)));
-            }
-            let pending = std::task::ready!(self.begin.poll(context))?;
-            self.pending = Some(pending);
-        }
+        self.0.poll(context).map_ok(Settled::version)
     }
 }

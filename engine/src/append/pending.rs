@@ -1,158 +1,64 @@
-//! What an append gives back: a receipt, or the way to wait for one.
+//! The way from a place in the log to its outcome.
+//!
+//! Owns what is decided and holds once a batch is durable, and what is waited for until then. Appends, checks and
+//! transactions wait here, each for what it comes to.
 
 use std::future::Future;
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use compact_str::CompactString;
-
 use super::begin::Begin;
-use super::request::EventIds;
+use super::encode::EventIds;
+use super::receipt::{Placed, Receipt, TransactionReceipt};
 use crate::commit::{Outcome, Ticket, WakerSlot};
 use crate::error::{AppendError, Conflict, Poisoned};
-use crate::event::{EventId, Position};
+use crate::event::EventId;
 
-/// How safe appended events are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Durability {
-    /// No crash of the process, the system or the machine loses them.
-    Durable,
-    /// They have their place in the log, which is provisional: a crash, or a failed write, may lose them
-    /// still. [`Receipt::durable`] waits until they are durable.
-    Accepted,
-}
-
-/// Where appended events are in the log.
-#[derive(Debug, Clone)]
-pub struct Receipt {
-    pub(super) stream: CompactString,
-    pub(super) event_ids: EventIds,
-    pub(super) first_position: Position,
-    pub(super) first_version: u64,
-    /// Of the batch that they are in, where that was not durable yet.
-    pub(super) accepted: Option<Arc<Ticket>>,
-}
-
-/// Receipts of the same events are equal, however safe those are.
-impl PartialEq for Receipt {
-    fn eq(&self, other: &Self) -> bool {
-        self.first_position == other.first_position
-            && self.first_version == other.first_version
-            && self.event_ids == other.event_ids
-            && self.stream == other.stream
-    }
-}
-
-impl Eq for Receipt {}
-
-impl Receipt {
-    /// The stream.
-    pub fn stream(&self) -> &str {
-        &self.stream
-    }
-
-    /// The ids of the events, in their order. Never empty.
-    pub fn event_ids(&self) -> &[EventId] {
-        &self.event_ids
-    }
-
-    /// The position of the first event; the others follow without a gap.
-    pub fn first_position(&self) -> Position {
-        self.first_position
-    }
-
-    /// The position of the last event.
-    pub fn position(&self) -> Position {
-        Position(self.first_position.0 + self.event_ids.len() as u64 - 1)
-    }
-
-    /// The versions of the events in their stream.
-    pub fn versions(&self) -> Range<u64> {
-        self.first_version..self.first_version + self.event_ids.len() as u64
-    }
-
-    /// The version of the last event: what the next append to the stream can expect.
-    pub fn version(&self) -> u64 {
-        self.versions().end - 1
-    }
-
-    /// How safe they are known to be: [`Durability::Accepted`] for an append
-    /// [`within`](crate::Append::within) some time, until it is durable.
-    pub fn durability(&self) -> Durability {
-        let outcome =
-            self.accepted.as_ref().map_or(Some(Outcome::Durable), |ticket| ticket.outcome());
-        match outcome {
-            Some(Outcome::Durable) => Durability::Durable,
-            Some(Outcome::Unknown) | None => Durability::Accepted,
-        }
-    }
-
-    /// Waits until the events are durable: by blocking, with [`Durable::wait`], or by `.await`.
-    pub fn durable(&self) -> Durable {
-        let ticket = self.accepted.clone();
-        Durable { ticket, event_ids: self.event_ids.clone(), slot: WakerSlot::default() }
-    }
-}
-
-/// The way to wait until accepted events are durable. See [`Receipt::durable`].
+/// What a request has come to.
 #[derive(Debug)]
-#[must_use = "it says whether the events are durable"]
-pub struct Durable {
-    ticket: Option<Arc<Ticket>>,
-    event_ids: EventIds,
-    slot: WakerSlot,
+pub(super) enum Settled {
+    Appended(Placed),
+    /// There was nothing to append, and all checks held: the version of the last event of its first stream.
+    Checked(Option<u64>),
 }
 
-impl Durable {
-    /// Blocks until the events are durable.
-    ///
-    /// # Errors
-    /// [`AppendError::Unknown`], where the log was poisoned before.
-    pub fn wait(self) -> Result<(), AppendError> {
-        let outcome = self.ticket.as_ref().map_or(Outcome::Durable, |ticket| ticket.wait());
-        self.ended(outcome)
-    }
-
-    fn ended(&self, outcome: Outcome) -> Result<(), AppendError> {
-        match outcome {
-            Outcome::Durable => Ok(()),
-            Outcome::Unknown => Err(unknown(self.ticket.as_deref(), self.event_ids.to_vec())),
+impl Settled {
+    /// Of an append.
+    pub(super) fn receipt(self) -> Receipt {
+        match self {
+            Self::Appended(placed) => Receipt(placed),
+            Self::Checked(_) => unreachable!("an append has events"),
         }
     }
-}
 
-impl Future for Durable {
-    type Output = Result<(), AppendError>;
+    /// Of a check.
+    pub(super) fn version(self) -> Option<u64> {
+        match self {
+            Self::Checked(last) => last,
+            Self::Appended(_) => unreachable!("a check has no events"),
+        }
+    }
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        let outcome = match &this.ticket {
-            Some(ticket) => std::task::ready!(ticket.poll(&mut this.slot, context)),
-            None => Outcome::Durable,
-        };
-        Poll::Ready(this.ended(outcome))
+    /// Of a transaction.
+    pub(super) fn transaction(self) -> TransactionReceipt {
+        match self {
+            Self::Appended(placed) => TransactionReceipt(placed),
+            Self::Checked(_) => TransactionReceipt(Placed::nothing()),
+        }
     }
 }
 
 /// What is decided already, and holds once the ticket's batch is durable.
 #[derive(Debug)]
 enum Decided {
-    Appended(Receipt),
-    Checked { event_ids: EventIds, verdict: Result<Option<u64>, Conflict> },
+    Appended(Placed),
+    Judged { event_ids: EventIds, verdict: Result<Option<u64>, Conflict> },
 }
 
-/// An append that is on its way: it commits whether it is waited for or not.
-///
-/// Wait for it by blocking with [`Pending::wait`], or by `.await`: it is a future, which needs no
-/// particular runtime. Its waker is called on the thread that commits, as are those of [`Durable`],
-/// [`AppendFuture`](crate::AppendFuture) and [`CheckFuture`](crate::CheckFuture): a waker that blocks, or
-/// that polls and appends right there, holds up all commits. Those of runtimes only queue the task.
+/// See the module.
 #[derive(Debug)]
-#[must_use = "it says whether the events are durable"]
-pub struct Pending {
+pub(crate) struct Awaited {
     /// What has to be durable before it is answered; nothing for what was accepted.
     ticket: Option<Arc<Ticket>>,
     decided: Option<Decided>,
@@ -161,23 +67,21 @@ pub struct Pending {
     deciding: Option<Box<Begin>>,
 }
 
-impl Pending {
-    /// An append with a place in the log; with `accepted`, it is answered at once.
-    pub(super) fn claimed(ticket: Arc<Ticket>, mut receipt: Receipt, accepted: bool) -> Self {
+impl Awaited {
+    /// Events with a place in the log; with `accepted`, it is answered at once.
+    pub(super) fn claimed(ticket: Arc<Ticket>, mut placed: Placed, accepted: bool) -> Self {
         let waits_for = if accepted {
-            receipt.accepted = Some(ticket);
+            placed.accepted = Some(ticket);
             None
         } else {
             Some(ticket)
         };
-        let decided = Some(Decided::Appended(receipt));
-        Self { ticket: waits_for, decided, slot: WakerSlot::default(), deciding: None }
+        Self::new(waits_for, Decided::Appended(placed))
     }
 
-    /// An append that is not decided yet.
-    pub(super) fn deciding(begin: Begin) -> Self {
-        let deciding = Some(Box::new(begin));
-        Self { ticket: None, decided: None, slot: WakerSlot::default(), deciding }
+    /// Events that were there before, and are durable.
+    pub(super) fn repeated(placed: Placed) -> Self {
+        Self::new(None, Decided::Appended(placed))
     }
 
     pub(super) fn judged(
@@ -185,75 +89,84 @@ impl Pending {
         event_ids: EventIds,
         verdict: Result<Option<u64>, Conflict>,
     ) -> Self {
-        let decided = Some(Decided::Checked { event_ids, verdict });
-        Self { ticket, decided, slot: WakerSlot::default(), deciding: None }
+        Self::new(ticket, Decided::Judged { event_ids, verdict })
     }
 
+    /// What is not decided yet.
+    pub(super) fn deciding(begin: Begin) -> Self {
+        let deciding = Some(Box::new(begin));
+        Self { ticket: None, decided: None, slot: WakerSlot::default(), deciding }
+    }
+
+    fn new(ticket: Option<Arc<Ticket>>, decided: Decided) -> Self {
+        Self { ticket, decided: Some(decided), slot: WakerSlot::default(), deciding: None }
+    }
+
+    /// Blocks until it is settled.
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    pub(super) fn wait(mut self) -> Result<Settled, AppendError> {
+        while let Some(mut begin) = self.deciding.take() {
+            self = begin.block()?;
+        }
+        let outcome = self.ticket.as_ref().map_or(Outcome::Durable, |ticket| ticket.wait());
+        self.settle(outcome)
+    }
+
+    /// Polls until it is settled.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Settled, AppendError>> {
+        while let Some(begin) = &mut self.deciding {
+            *self = std::task::ready!(begin.poll(context))?;
+        }
+        let outcome = match &self.ticket {
+            Some(ticket) => std::task::ready!(ticket.poll(&mut self.slot, context)),
+            None => Outcome::Durable,
+        };
+        Poll::Ready(self.settle(outcome))
+    }
+
+    fn settle(&mut self, outcome: Outcome) -> Result<Settled, AppendError> {
+        match (self.decided.take().expect("an outcome is taken once"), outcome) {
+            (Decided::Appended(placed), Outcome::Durable) => Ok(Settled::Appended(placed)),
+            (Decided::Judged { verdict, .. }, Outcome::Durable) => {
+                Ok(Settled::Checked(verdict.map_err(AppendError::from)?))
+            }
+            (
+                Decided::Appended(Placed { event_ids, .. }) | Decided::Judged { event_ids, .. },
+                Outcome::Unknown,
+            ) => Err(unknown(self.ticket.as_deref(), event_ids.into_vec())),
+        }
+    }
+}
+
+/// The error of appends of which nobody knows what became of them.
+pub(super) fn unknown(ticket: Option<&Ticket>, event_ids: Vec<EventId>) -> AppendError {
+    let reason = ticket.and_then(Ticket::reason).cloned();
+    let reason =
+        reason.unwrap_or(Poisoned { segment: 0, offset: 0, what: "the writer is gone".into() });
+    AppendError::Unknown { event_ids, reason }
+}
+
+/// An append that is on its way: it commits whether it is waited for or not.
+///
+/// Wait for it by blocking with [`Pending::wait`], or by `.await`: it is a future, which needs no
+/// particular runtime. Its waker is called on the thread that commits, as are those of [`Durable`](crate::Durable),
+/// [`AppendFuture`](crate::AppendFuture) and the others: a waker that blocks, or
+/// that polls and appends right there, holds up all commits. Those of runtimes only queue the task.
+#[derive(Debug)]
+#[must_use = "it says whether the events are durable"]
+pub struct Pending(pub(super) Awaited);
+
+impl Pending {
     /// Blocks until the events are durable.
     ///
     /// # Errors
     /// [`AppendError::Conflict`] or [`AppendError::AlreadyThere`]; [`AppendError::Unknown`] where the log was poisoned
-    /// meanwhile. An append with conditions may be decided only now, with any [`AppendError`] but `Busy`.
-    pub fn wait(mut self) -> Result<Receipt, AppendError> {
-        let outcome = self.wait_outcome()?;
-        self.appended(outcome)
-    }
-
-    /// As [`Pending::wait`], for a pure check: the version of the stream's last event.
-    pub(super) fn wait_checked(mut self) -> Result<Option<u64>, AppendError> {
-        let outcome = self.wait_outcome()?;
-        self.checked(outcome)
-    }
-
-    /// Blocks for the outcome of the batch.
-    fn wait_outcome(&mut self) -> Result<Outcome, AppendError> {
-        while let Some(mut begin) = self.deciding.take() {
-            *self = begin.block()?;
-        }
-        Ok(self.ticket.as_ref().map_or(Outcome::Durable, |ticket| ticket.wait()))
-    }
-
-    /// Polls for the outcome of the batch.
-    pub(super) fn poll_outcome(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<Outcome, AppendError>> {
-        while let Some(begin) = &mut self.deciding {
-            *self = std::task::ready!(begin.poll(context))?;
-        }
-        match &self.ticket {
-            Some(ticket) => ticket.poll(&mut self.slot, context).map(Ok),
-            None => Poll::Ready(Ok(Outcome::Durable)),
-        }
-    }
-
-    fn appended(&mut self, outcome: Outcome) -> Result<Receipt, AppendError> {
-        match (self.take(), outcome) {
-            (Decided::Appended(receipt), Outcome::Durable) => Ok(receipt),
-            (
-                Decided::Appended(Receipt { event_ids, .. }) | Decided::Checked { event_ids, .. },
-                Outcome::Unknown,
-            ) => Err(unknown(self.ticket.as_deref(), event_ids.into_vec())),
-            (Decided::Checked { verdict, .. }, Outcome::Durable) => {
-                Err(verdict.expect_err("an append that holds is claimed").into())
-            }
-        }
-    }
-
-    pub(super) fn checked(&mut self, outcome: Outcome) -> Result<Option<u64>, AppendError> {
-        match (self.take(), outcome) {
-            (Decided::Checked { verdict, .. }, Outcome::Durable) => {
-                verdict.map_err(AppendError::from)
-            }
-            (Decided::Checked { event_ids, .. }, Outcome::Unknown) => {
-                Err(unknown(self.ticket.as_deref(), event_ids.into_vec()))
-            }
-            (Decided::Appended(_), _) => unreachable!("a check claims nothing"),
-        }
-    }
-
-    fn take(&mut self) -> Decided {
-        self.decided.take().expect("an outcome is taken once")
+    /// meanwhile. An append with conditions, or with ids of the caller's, may be decided only now, with any
+    /// [`AppendError`] but `Busy`.
+    pub fn wait(self) -> Result<Receipt, AppendError> {
+        self.0.wait().map(Settled::receipt)
     }
 }
 
@@ -261,14 +174,29 @@ impl Future for Pending {
     type Output = Result<Receipt, AppendError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.poll_outcome(context).map(|outcome| self.appended(outcome?))
+        self.0.poll(context).map_ok(Settled::receipt)
     }
 }
 
-/// The error of appends of which nobody knows what became of them.
-fn unknown(ticket: Option<&Ticket>, event_ids: Vec<EventId>) -> AppendError {
-    let reason = ticket.and_then(Ticket::reason).cloned();
-    let reason =
-        reason.unwrap_or(Poisoned { segment: 0, offset: 0, what: "the writer is gone".into() });
-    AppendError::Unknown { event_ids, reason }
+/// As [`Pending`], of a transaction.
+#[derive(Debug)]
+#[must_use = "it says whether the events are durable"]
+pub struct PendingTransaction(pub(super) Awaited);
+
+impl PendingTransaction {
+    /// As [`Pending::wait`].
+    ///
+    /// # Errors
+    /// As [`Pending::wait`].
+    pub fn wait(self) -> Result<TransactionReceipt, AppendError> {
+        self.0.wait().map(Settled::transaction)
+    }
+}
+
+impl Future for PendingTransaction {
+    type Output = Result<TransactionReceipt, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(context).map_ok(Settled::transaction)
+    }
 }

@@ -1,271 +1,36 @@
-//! An append, encoded outside any lock: frames with holes where their place in the log goes.
+//! What is to be appended and checked as one unit: streams and what is expected of them, conditions, and events.
 //!
-//! Made by `Store::append` on the caller's thread. Calls `event` for the rules and `format` for the bytes.
+//! Made by `Store::append`, `Store::check` and `Transaction`, on the caller's thread; nothing of it is in the log before
+//! the sequencer has given it its place. Calls `encode` and `targets`.
 
-use std::cell::RefCell;
-use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
-use compact_str::CompactString;
 use smallvec::SmallVec;
 
 use super::conditions::Conditions;
+use super::encode::{Encoded, EventEncoder, ToEvent};
 use super::expect::Expect;
+use super::repeat::Repeat;
+use super::reused::Reused;
+use super::targets::Targets;
 use super::writer::Writer;
 use crate::commit::Manner;
 use crate::error::AppendError;
-use crate::event::{
-    EncodeError, EventId, NamePart, NewEvent, Timestamp, category, check_stream, check_user_name,
-};
-use crate::format::definition::EventType;
-use crate::format::frame::FrameParts;
-use crate::index::{Term, TermHash};
-use crate::limits::{
-    APPEND_BYTES_MAX, APPEND_EVENTS_MAX, APPEND_TAGS_MAX, ENCODED_KEPT_BYTES_MAX, ENCODED_KEPT_MAX,
-    ENCODED_KEPT_TYPES_MAX, WITHIN_MAX,
-};
+use crate::event::{EncodeError, NamePart, NewEvent, Timestamp, check_stream, check_user_name};
+use crate::limits::{APPEND_BYTES_MAX, APPEND_EVENTS_MAX, APPEND_TAGS_MAX, WITHIN_MAX};
 
-/// What can be appended to a stream.
-///
-/// Implemented for [`NewEvent`] and for references to what can be appended.
-pub trait ToEvent {
-    /// Encodes itself: one call of [`EventEncoder::push`].
-    ///
-    /// # Errors
-    /// [`EncodeError`], where it is no valid event.
-    fn encode(&self, encoder: &mut EventEncoder<'_>) -> Result<(), EncodeError>;
-}
-
-impl ToEvent for NewEvent {
-    fn encode(&self, encoder: &mut EventEncoder<'_>) -> Result<(), EncodeError> {
-        encoder.push(self)
-    }
-}
-
-impl<T: ToEvent + ?Sized> ToEvent for &T {
-    fn encode(&self, encoder: &mut EventEncoder<'_>) -> Result<(), EncodeError> {
-        (**self).encode(encoder)
-    }
-}
-
-/// Takes one append's events into a buffer, in the form that they have in the log.
-#[derive(Debug)]
-pub struct EventEncoder<'a> {
-    stream: &'a str,
-    /// When it is encoded.
-    now: Timestamp,
-    encoded: &'a mut Encoded,
-}
-
-impl EventEncoder<'_> {
-    /// Adds an event.
-    ///
-    /// # Errors
-    /// [`EncodeError`], where a name or a size is beyond its bounds.
-    pub fn push(&mut self, event: &NewEvent) -> Result<(), EncodeError> {
-        event.check()?;
-        // What could never be appended is not copied either, however much is pushed: it is known to be too
-        // much, and refused by the exact bounds, when the event has encoded itself.
-        if self.encoded.events.len() > APPEND_EVENTS_MAX
-            || self.encoded.tags.len() > APPEND_TAGS_MAX
-        {
-            return Ok(());
-        }
-        let payload = event.payload.len() as u64;
-        if self.encoded.bytes() + payload > APPEND_BYTES_MAX {
-            self.encoded.oversized += payload;
-            return Ok(());
-        }
-        let id = event.id.unwrap_or_else(|| EventId::random_at(self.now));
-        let id_hash = Term::id(&id.0).xxh3_64();
-        let parts = FrameParts {
-            kind: event.kind.record_kind(),
-            stream: self.stream,
-            id: id.0,
-            occurred_at: event.occurred_at.map(|time| time.0),
-            correlation: event.correlation.map(|id| id.0),
-            causation: event.causation.map(|id| id.0),
-            tags: &event.tags,
-            metadata: &event.metadata,
-            payload: &event.payload,
-        };
-        let encoded = &mut *self.encoded;
-        let event_type = encoded.intern(&event.event_type);
-        if !event.tags.is_empty() {
-            encoded.note_tags(&event.tags);
-        }
-        parts.encode(&mut encoded.frames);
-        encoded.ids.push(id);
-        let (end, tags_end) = (encoded.frames.len(), encoded.tags.len());
-        encoded.events.push(EncodedEvent { end, tags_end, event_type, id_hash });
-        Ok(())
-    }
-}
-
-/// One encoded event.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct EncodedEvent {
-    /// Where its frame ends in [`Encoded::frames`]; it begins where the one before ends.
-    pub end: usize,
-    /// Where its tags end in [`Encoded::tags`]; they begin where those of the event before end.
-    pub tags_end: usize,
-    /// Its index in [`Encoded::types`].
-    pub event_type: usize,
-    pub id_hash: TermHash,
-}
-
-/// An event type of an append, with its number in the segment that the append was placed in.
-#[derive(Debug)]
-pub(crate) struct Numbered {
-    pub event_type: EventType,
-    /// The type's [`xxh3`](EventType::xxh3).
-    pub hash: u64,
-    pub number: u32,
-    /// Whether the append defines it there.
-    pub is_new: bool,
-}
-
-/// The events of an append.
+/// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Encoded {
-    pub frames: Vec<u8>,
-    pub events: SmallVec<[EncodedEvent; 1]>,
-    /// The hashes of the events' tags, each once for an event.
-    pub tags: Vec<TermHash>,
-    /// The ids of the events, in their order.
-    pub ids: EventIds,
-    /// The distinct types of the events come first; behind them stand those of an earlier append, which
-    /// the next one may well have again.
-    types: Vec<Numbered>,
-    types_used: usize,
-    /// What the definitions of all its types take; they may all be new to the segment.
-    types_bytes: usize,
-    /// The payloads that were not copied, since they are larger than any append may be.
-    oversized: u64,
-}
-
-/// The ids of an append, which nearly always has one event.
-pub(crate) type EventIds = SmallVec<[EventId; 1]>;
-
-/// [`Encoded`] in memory that a thread's appends use one after the other: when it is dropped, it is kept
-/// for the next one.
-#[derive(Debug)]
-pub(crate) struct Reused(Option<Box<Encoded>>);
-
-thread_local! {
-    /// What this thread's earlier appends have left. Never more than [`ENCODED_KEPT_MAX`].
-    #[expect(clippy::vec_box, reason = "what is boxed goes from here to a request and back")]
-    static KEPT: RefCell<Vec<Box<Encoded>>> = const { RefCell::new(Vec::new()) };
-}
-
-impl Reused {
-    fn empty() -> Self {
-        let kept = KEPT.try_with(|kept| kept.borrow_mut().pop());
-        Self(Some(kept.ok().flatten().unwrap_or_default()))
-    }
-}
-
-impl Deref for Reused {
-    type Target = Encoded;
-
-    fn deref(&self) -> &Encoded {
-        self.0.as_ref().expect("it is taken out when it is dropped")
-    }
-}
-
-impl DerefMut for Reused {
-    fn deref_mut(&mut self) -> &mut Encoded {
-        self.0.as_mut().expect("it is taken out when it is dropped")
-    }
-}
-
-impl Drop for Reused {
-    fn drop(&mut self) {
-        let Some(mut encoded) = self.0.take() else { return };
-        if encoded.frames.capacity() > ENCODED_KEPT_BYTES_MAX {
-            return;
-        }
-        encoded.clear();
-        // A thread that ends keeps nothing.
-        let _ = KEPT.try_with(|kept| {
-            let mut kept = kept.borrow_mut();
-            if kept.len() < ENCODED_KEPT_MAX {
-                kept.push(encoded);
-            }
-        });
-    }
-}
-
-impl Encoded {
-    fn clear(&mut self) {
-        self.frames.clear();
-        self.events.clear();
-        self.tags.clear();
-        self.ids.clear();
-        (self.types_used, self.types_bytes, self.oversized) = (0, 0, 0);
-        self.types.truncate(ENCODED_KEPT_TYPES_MAX);
-    }
-
-    /// How many bytes it takes in a segment that defines none of its types yet; 0 for a check.
-    pub(crate) fn bytes(&self) -> u64 {
-        (self.frames.len() + self.types_bytes) as u64 + self.oversized
-    }
-
-    /// The distinct types of its events.
-    pub(crate) fn types(&self) -> &[Numbered] {
-        &self.types[..self.types_used]
-    }
-
-    /// See [`Encoded::types`].
-    pub(crate) fn types_mut(&mut self) -> &mut [Numbered] {
-        &mut self.types[..self.types_used]
-    }
-
-    /// Notes the tags of the event that is encoded next.
-    fn note_tags(&mut self, tags: &[Box<str>]) {
-        let first = self.tags.len();
-        for tag in tags {
-            let hash = Term::tag(tag.as_bytes()).xxh3_64();
-            // A tag that is given twice finds the event once.
-            if !self.tags[first..].contains(&hash) {
-                self.tags.push(hash);
-            }
-        }
-    }
-
-    fn intern(&mut self, name: &str) -> usize {
-        // Appends have few types: the last one found is nearly always the one.
-        let known = self.types().iter().rposition(|known| *known.event_type.name == *name);
-        if let Some(index) = known {
-            return index;
-        }
-        let index = self.types_used;
-        self.types_used += 1;
-        match self.types.get(index) {
-            Some(before) if *before.event_type.name == *name => {}
-            _ => {
-                let event_type = EventType { name: name.into(), schema_version: 0, fingerprint: 0 };
-                self.types.truncate(index);
-                let hash = event_type.xxh3();
-                self.types.push(Numbered { event_type, hash, number: 0, is_new: false });
-            }
-        }
-        self.types_bytes += self.types[index].event_type.encoded_bytes();
-        index
-    }
-}
-
-/// An append to one stream, or a check of one, ready to be sequenced.
-#[derive(Debug)]
 pub(crate) struct Request {
-    pub stream: CompactString,
-    pub stream_hash: TermHash,
-    /// The hash of the term of the stream's category, and how long the category is, where there is one.
-    category: Option<(TermHash, usize)>,
-    pub expect: Expect,
+    /// The streams that it is about.
+    pub targets: Targets,
+    /// Which of the events are for which of them: their order is that of the parts.
+    pub parts: SmallVec<[Part; 1]>,
     /// What else must hold; most appends have nothing.
     pub conditions: Option<Box<Conditions>>,
-    pub encoded: Reused,
+    /// Whether its events are in the log already, where that may be.
+    pub repeat: Option<Box<Repeat>>,
+    pub encoded: Encoded,
     /// The time at which it is sequenced, in nanoseconds since the Unix epoch; none once that time is over
     /// without its having got a place.
     pub recorded_at: Option<i64>,
@@ -278,8 +43,19 @@ pub(crate) struct Request {
     pub asked_for_segment: bool,
 }
 
+/// Neighbouring events that are for the same stream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    /// The stream's place among the targets.
+    pub target: u32,
+    /// How many events; never none.
+    pub events: u32,
+    /// The version of the first of them, once it has its place.
+    pub first_version: u64,
+}
+
 impl Request {
-    /// An append of `events`.
+    /// An append to one stream.
     ///
     /// # Errors
     /// [`AppendError`], where a bound is broken.
@@ -288,19 +64,48 @@ impl Request {
         expect: Expect,
         events: impl IntoIterator<Item = E>,
         writer: Option<&Writer>,
-    ) -> Result<Self, AppendError> {
+    ) -> Result<Reused, AppendError> {
+        let mut request = Reused::empty();
+        request.add(stream, expect, events, writer)?;
+        request.complete()?;
+        Ok(request)
+    }
+
+    /// A pure check of one stream.
+    ///
+    /// # Errors
+    /// [`AppendError::Invalid`], where the name is none.
+    pub(crate) fn check(stream: &str, expect: Expect) -> Result<Reused, AppendError> {
+        let mut request = Reused::empty();
+        request.expect(stream, expect)?;
+        Ok(request)
+    }
+
+    /// Adds events for a stream, behind those that it has.
+    ///
+    /// # Errors
+    /// [`AppendError`], where a bound is broken.
+    pub(super) fn add<E: ToEvent>(
+        &mut self,
+        stream: &str,
+        expect: Expect,
+        events: impl IntoIterator<Item = E>,
+        writer: Option<&Writer>,
+    ) -> Result<(), AppendError> {
         check_user_name(NamePart::Stream, stream).map_err(EncodeError::Name)?;
         let bytes_max = writer.map_or(APPEND_BYTES_MAX, Writer::bytes_max);
-        let mut request = Self::new(stream, expect);
+        let target = self.targets.enter(stream, expect)?;
+        let hash = self.targets[target].hash;
         // The sequence step would wait for memory under its lock; so that is fetched beside the encoding, each step
         // towards it a while after the one before.
         let newest = writer.map(Writer::newest_index);
         let newest = newest.as_ref().and_then(|newest| newest.as_deref());
-        newest.inspect(|index| index.near_bucket(request.stream_hash));
+        newest.inspect(|index| index.near_bucket(hash));
         let now = Timestamp::now();
-        request.recorded_at = Some(now.0);
-        newest.inspect(|index| index.near_term(request.stream_hash));
-        let encoded = &mut *request.encoded;
+        self.recorded_at = Some(now.0);
+        newest.inspect(|index| index.near_term(hash));
+        let encoded = &mut self.encoded;
+        let before = encoded.events.len();
         for event in events {
             event.encode(&mut EventEncoder { stream, now, encoded })?;
             if encoded.events.len() > APPEND_EVENTS_MAX {
@@ -314,44 +119,67 @@ impl Request {
                 return Err(AppendError::TooManyTags { stream: stream.into() });
             }
         }
-        if encoded.events.is_empty() {
+        #[expect(clippy::cast_possible_truncation, reason = "at most APPEND_EVENTS_MAX")]
+        let events = (encoded.events.len() - before) as u32;
+        if events == 0 {
             return Err(AppendError::Empty { stream: stream.into() });
         }
-        newest.inspect(|index| index.near_posting(request.stream_hash));
-        Ok(request)
+        self.parts.push(Part { target, events, first_version: 0 });
+        newest.inspect(|index| index.near_posting(hash));
+        Ok(())
     }
 
-    /// A pure check.
+    /// Adds one event for a stream of the store's own.
     ///
     /// # Errors
-    /// [`AppendError::Invalid`], where the name is none.
-    pub(crate) fn check(stream: &str, expect: Expect) -> Result<Self, AppendError> {
+    /// [`AppendError`], where the stream's name is none, or a bound is broken.
+    pub(super) fn add_own(
+        &mut self,
+        stream: &str,
+        expect: Expect,
+        event: &NewEvent,
+    ) -> Result<(), AppendError> {
         check_stream(stream).map_err(EncodeError::Name)?;
-        Ok(Self::new(stream, expect))
-    }
-
-    fn new(stream: &str, expect: Expect) -> Self {
-        let category = category(stream)
-            .map(|category| (Term::category(category.as_bytes()).xxh3_64(), category.len()));
-        Self {
-            category,
-            stream: stream.into(),
-            stream_hash: Term::stream(stream.as_bytes()).xxh3_64(),
-            expect,
-            conditions: None,
-            encoded: Reused::empty(),
-            recorded_at: None,
-            blocks: false,
-            within: None,
-            asked_for_segment: false,
+        let target = self.targets.enter(stream, expect)?;
+        let now = Timestamp::now();
+        let encoded = &mut self.encoded;
+        EventEncoder { stream, now, encoded }.push_checked(event);
+        if encoded.events.len() > APPEND_EVENTS_MAX {
+            return Err(AppendError::TooManyEvents { stream: stream.into() });
         }
+        self.parts.push(Part { target, events: 1, first_version: 0 });
+        Ok(())
     }
 
-    /// The stream's category with the hash of its term, where it has one.
-    #[inline]
-    pub(crate) fn category(&self) -> Option<(TermHash, &[u8])> {
-        let (hash, bytes) = self.category?;
-        Some((hash, self.stream.as_bytes().get(..bytes)?))
+    /// Adds an expectation of a stream.
+    ///
+    /// # Errors
+    /// [`AppendError`], where the name is none, or it contradicts another.
+    pub(super) fn expect(&mut self, stream: &str, expect: Expect) -> Result<(), AppendError> {
+        check_stream(stream).map_err(EncodeError::Name)?;
+        self.targets.enter(stream, expect).map(drop)
+    }
+
+    /// Everything was added.
+    ///
+    /// # Errors
+    /// [`AppendError::IdTwice`].
+    pub(super) fn complete(&mut self) -> Result<(), AppendError> {
+        if self.encoded.ids_chosen {
+            self.repeat = Some(Box::new(Repeat::of(&self.encoded)?));
+        }
+        Ok(())
+    }
+
+    /// Makes it one for nothing, and keeps buffers of a usual size.
+    pub(super) fn clear(&mut self) {
+        self.targets.clear();
+        self.parts.clear();
+        self.parts.shrink_to_fit();
+        (self.conditions, self.repeat) = (None, None);
+        self.encoded.clear();
+        (self.recorded_at, self.within) = (None, None);
+        (self.blocks, self.asked_for_segment) = (false, false);
     }
 
     /// How it will be waited for.
@@ -382,7 +210,7 @@ mod tests {
         }
     }
 
-    fn append(events: Vec<Several>) -> Result<Request, AppendError> {
+    fn append(events: Vec<Several>) -> Result<Reused, AppendError> {
         Request::append("stream", Expect::Any, events, None)
     }
 
@@ -400,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_is_too_much_is_counted_and_not_kept() {
-        let mut buffers = Reused::empty();
+        let mut buffers = Encoded::default();
         let mut encoder =
             EventEncoder { stream: "stream", now: Timestamp::now(), encoded: &mut buffers };
         let megabyte = event(1 << 20);

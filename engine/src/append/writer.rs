@@ -11,10 +11,14 @@ use std::time::Duration;
 use arc_swap::Guard;
 use event_listener::{Event, EventListener};
 
+use super::encode::Numbered;
 use super::newest::TagTable;
-use super::pending::{Pending, Receipt};
-use super::request::{Numbered, Request};
-use super::sequencer::{Claimed, ColdHead, Prepared, Resume, Sequenced, Sequencer, Spare};
+use super::pending::Awaited;
+use super::receipt::Placed;
+use super::repeat::Repeat;
+use super::request::Request;
+use super::sequencer::{Claimed, Prepared, Resume, Sequenced, Sequencer, Spare};
+use super::targets::{ColdHead, Target};
 use crate::commit::{
     Batch, BatchSource, Claim, CommitEnd, Duty, Figures, Found, Leader, Leads, LiveSegment, Next,
     Outcome, Successor, Ticket,
@@ -26,6 +30,7 @@ use crate::format::frame::{FramePlace, complete};
 use crate::index::LiveIndex;
 use crate::limits::append_bytes_max;
 use crate::log::{Maintainer, NotPrepared, Run, SealedSegment, SegmentSource};
+use crate::options::Options;
 use crate::read::Reads;
 use crate::sync::{Mutex, MutexGuard, Signal, lock};
 
@@ -44,6 +49,8 @@ pub(crate) struct Writer {
     /// Rung when claims that had to wait may try again.
     room: Event,
     bytes_max: u64,
+    /// How far back ids that do not say when they were made are looked for; none where everywhere.
+    id_lookback: Option<Duration>,
     /// As it was a moment ago: see [`Sequencer::tags_noted_since`].
     tags_noted_since: AtomicU64,
     tag_table: Arc<TagTable>,
@@ -55,7 +62,7 @@ const HEADS_AT_ONCE: usize = 64;
 /// What became of an attempt to begin an append.
 #[derive(Debug)]
 pub(crate) enum Begun {
-    Pending(Pending),
+    Done(Awaited),
     /// Try again when this is rung.
     Wait(EventListener),
     /// Try again when this batch has ended.
@@ -69,7 +76,7 @@ impl Writer {
         maintainer: Arc<Maintainer>,
         leader: Arc<Mutex<Leader>>,
         figures: Arc<Figures>,
-        segment_bytes: u64,
+        options: &Options,
     ) -> Arc<Self> {
         Arc::new_cyclic(|this: &Weak<Self>| {
             let sequencer = Sequencer::new(resume, this.clone());
@@ -83,7 +90,8 @@ impl Writer {
                 work: Signal::default(),
                 waker: OnceLock::new(),
                 room: Event::new(),
-                bytes_max: append_bytes_max(segment_bytes),
+                bytes_max: append_bytes_max(options.segment_bytes_max()),
+                id_lookback: options.id_lookback_max(),
                 tags_noted_since: AtomicU64::new(u64::MAX),
             }
         })
@@ -100,6 +108,11 @@ impl Writer {
         &self.tag_table
     }
 
+    /// The position of the last durable event.
+    pub(super) fn head(&self) -> Position {
+        Position(self.reads.watermark.get())
+    }
+
     /// The most bytes that an append may have.
     pub(crate) fn bytes_max(&self) -> u64 {
         self.bytes_max
@@ -113,7 +126,9 @@ impl Writer {
     pub(crate) fn begin(&self, request: &mut Request) -> Result<Begun, AppendError> {
         // Listening before the attempt, so that what happens in between is not missed.
         let mut listener = None;
-        let mut cold = None;
+        if let Some(repeated) = self.look_for_ids(request)? {
+            return Ok(Begun::Done(repeated));
+        }
         if let Some(conditions) = &mut request.conditions
             && conditions.reach_back_to(self.tags_noted_since.load(Ordering::Relaxed))
         {
@@ -123,7 +138,7 @@ impl Writer {
             let now = request.recorded_at.take().unwrap_or_else(|| Timestamp::now().0);
             let mut sequencer = self.lock();
             let active = sequencer.active().number();
-            let outcome = sequencer.sequence(request, cold, now);
+            let outcome = sequencer.sequence(request, now);
             if sequencer.active().number() != active {
                 // Nothing in the new segment is published before its first batch is led, and that takes
                 // this lock first.
@@ -149,22 +164,15 @@ impl Writer {
                 self.work.give();
             }
             match outcome {
-                Sequenced::Claimed(claimed) => {
-                    return Ok(Begun::Pending(self.fill(claimed, request)));
+                Sequenced::Claimed(claimed) => return Ok(Begun::Done(self.fill(claimed, request))),
+                Sequenced::Judged { holds, ticket } => {
+                    return Ok(Begun::Done(judged(request, holds, ticket)));
                 }
-                Sequenced::Judged { holds, last, ticket } => {
-                    return Ok(Begun::Pending(judged(request, holds, last, ticket)));
-                }
-                Sequenced::Lookup { generation } => {
-                    let last = self
-                        .reads
-                        .catalogs
-                        .cold_head(request.stream_hash, &request.stream)
-                        .map_err(|source| AppendError::Lookup {
-                            stream: request.stream.as_str().into(),
-                            source,
-                        })?;
-                    cold = Some(ColdHead { generation, last });
+                Sequenced::Lookup { generation } => self.look_up_heads(request, generation)?,
+                Sequenced::LookForIds => {
+                    if let Some(repeated) = self.look_for_ids(request)? {
+                        return Ok(Begun::Done(repeated));
+                    }
                 }
                 Sequenced::Look => {
                     if let Some(conditions) = &mut request.conditions {
@@ -197,11 +205,38 @@ impl Writer {
         }
     }
 
+    /// Looks for the ids that the caller has chosen, if there are any; gives what the append has come to, if that is
+    /// in the log already.
+    fn look_for_ids(&self, request: &mut Request) -> Result<Option<Awaited>, AppendError> {
+        if request.repeat.is_none() {
+            return Ok(None);
+        }
+        let random_since = self.id_lookback.map_or(i64::MIN, |lookback| {
+            let lookback = i64::try_from(lookback.as_nanos()).unwrap_or(i64::MAX);
+            Timestamp::now().0.saturating_sub(lookback)
+        });
+        let placed = Repeat::look(request, &self.reads, random_since)?.placed(request);
+        Ok(placed.map(Awaited::repeated))
+    }
+
+    /// Looks up the heads of the request's streams that are in sealed segments alone, as of this generation.
+    fn look_up_heads(&self, request: &mut Request, generation: u64) -> Result<(), AppendError> {
+        for target in request.targets.iter_mut().filter(|target| target.cold.is_none()) {
+            let last = self.reads.catalogs.cold_head(target.hash, &target.name);
+            let last = last.map_err(|source| AppendError::Lookup {
+                stream: target.name.as_str().into(),
+                source,
+            })?;
+            target.cold = Some(ColdHead { generation, last });
+        }
+        Ok(())
+    }
+
     /// Fills a claim, and does what is to be done then.
-    fn fill(&self, claimed: Claimed, request: &mut Request) -> Pending {
-        let Claimed { ticket, claim, first_position, first_version, recorded_at, duty } = claimed;
+    fn fill(&self, claimed: Claimed, request: &mut Request) -> Awaited {
+        let Claimed { ticket, claim, first_position, recorded_at, duty } = claimed;
         let unfilled = UnfilledGuard { writer: self, filled: false };
-        let bytes = fill(claim, request, first_position, first_version, recorded_at);
+        let bytes = fill(claim, request, first_position, recorded_at);
         unfilled.filled();
         ticket.fill(bytes);
         match duty {
@@ -214,14 +249,8 @@ impl Writer {
                 }
             }
         }
-        let receipt = Receipt {
-            stream: std::mem::take(&mut request.stream),
-            event_ids: std::mem::take(&mut request.encoded.ids),
-            first_position: Position(first_position),
-            first_version,
-            accepted: None,
-        };
-        Pending::claimed(ticket, receipt, request.within.is_some())
+        let placed = Placed::of(request, first_position, false);
+        Awaited::claimed(ticket, placed, request.within.is_some())
     }
 
     /// Leads a batch on this thread: writes it, and hands the lead on.
@@ -341,13 +370,7 @@ impl Writer {
 
 /// Copies a request's frames into their place, and says how many bytes that were.
 #[expect(clippy::cast_possible_truncation, reason = "at most APPEND_BYTES_MAX and the definitions")]
-fn fill(
-    mut claim: Claim,
-    request: &mut Request,
-    first_position: u64,
-    first_version: u64,
-    recorded_at: i64,
-) -> u32 {
+fn fill(mut claim: Claim, request: &mut Request, first_position: u64, recorded_at: i64) -> u32 {
     let encoded = &mut request.encoded;
     let mut definitions = Vec::new();
     let start = claim.start();
@@ -357,18 +380,20 @@ fn fill(
         event_type.encode(claim.chunk().key(), offset, *number, &mut definitions);
     }
     let frames_at = start + definitions.len() as u64;
-    let mut begin = 0;
-    for index in 0..encoded.events.len() {
-        let event = encoded.events[index];
-        let place = FramePlace {
-            offset: frames_at + begin as u64,
-            type_ref: encoded.types()[event.event_type].number,
-            position: first_position + index as u64,
-            version: first_version + index as u64,
-            recorded_at,
-        };
-        complete(&mut encoded.frames[begin..event.end], claim.chunk().key(), &place);
-        begin = event.end;
+    let (mut begin, mut index) = (0, 0);
+    for part in &request.parts {
+        for version in part.first_version..part.first_version + u64::from(part.events) {
+            let event = encoded.events[index];
+            let place = FramePlace {
+                offset: frames_at + begin as u64,
+                type_ref: encoded.types()[event.event_type].number,
+                position: first_position + index as u64,
+                version,
+                recorded_at,
+            };
+            complete(&mut encoded.frames[begin..event.end], claim.chunk().key(), &place);
+            (begin, index) = (event.end, index + 1);
+        }
     }
     let (head, body) = claim.bytes_mut().split_at_mut(definitions.len());
     head.copy_from_slice(&definitions);
@@ -417,25 +442,25 @@ impl Leads for Writer {
     }
 }
 
-fn judged(
-    request: &mut Request,
-    holds: bool,
-    last: Option<u64>,
-    ticket: Option<Arc<Ticket>>,
-) -> Pending {
+fn judged(request: &mut Request, holds: bool, ticket: Option<Arc<Ticket>>) -> Awaited {
     let event_ids = std::mem::take(&mut request.encoded.ids);
-    let verdict = if holds { Ok(last) } else { Err(conflict(request, last)) };
-    Pending::judged(ticket, event_ids, verdict)
+    let last = request.targets.iter().next().and_then(|target| target.head.last());
+    let verdict = if holds { Ok(last) } else { Err(conflict(request)) };
+    Awaited::judged(ticket, event_ids, verdict)
 }
 
 /// The checks of a request that have failed.
-fn conflict(request: &Request, last: Option<u64>) -> Conflict {
-    let stream = (!request.expect.holds(last)).then(|| {
-        let stream = request.stream.as_str().into();
-        FailedCheck::Stream(StreamConflict { stream, expected: request.expect, actual: last })
+fn conflict(request: &Request) -> Conflict {
+    let is_other = |target: &&Target| !target.is_as_expected();
+    let streams = request.targets.iter().filter(is_other).map(|target| {
+        FailedCheck::Stream(StreamConflict {
+            stream: target.name.as_str().into(),
+            expected: target.expect,
+            actual: target.head.last(),
+        })
     });
     let conditions = request.conditions.iter().flat_map(|conditions| conditions.failed());
-    Conflict::new(stream.into_iter().chain(conditions.map(FailedCheck::Condition)))
+    Conflict::new(streams.chain(conditions.map(FailedCheck::Condition)))
 }
 
 impl BatchSource for Writer {

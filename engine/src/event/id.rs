@@ -35,6 +35,14 @@ impl EventId {
         Self(uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid().into_bytes())
     }
 
+    /// When it was made, in nanoseconds since the Unix epoch, where it says so: a UUID of version 7 does.
+    pub(crate) fn made_at(&self) -> Option<i64> {
+        let bytes = &self.0;
+        let is_v7 = bytes[6] >> 4 == 7 && bytes[8] >> 6 == 0b10;
+        let millis = bytes[..6].iter().fold(0_i64, |millis, byte| millis << 8 | i64::from(*byte));
+        is_v7.then(|| millis.saturating_mul(1_000_000))
+    }
+
     /// The id with these bytes, in the order of its text.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
@@ -72,5 +80,26 @@ impl FromStr for EventId {
         Uuid::try_parse(text)
             .map(|uuid| Self(uuid.into_bytes()))
             .map_err(|_| ParseIdError { text: text.chars().take(64).collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_of_version_7_says_when_it_was_made_and_no_other_does() {
+        let millis = 1_700_000_000_123;
+        let id = EventId::random_at(Timestamp(millis * 1_000_000 + 456));
+        assert_eq!(id.made_at(), Some(millis * 1_000_000));
+        let with = |at: usize, byte: u8| {
+            let mut bytes = id.to_bytes();
+            bytes[at] = byte;
+            EventId(bytes).made_at()
+        };
+        assert_eq!(with(6, 0x40), None);
+        assert_eq!(with(8, 0xc0), None);
+        assert_eq!(EventId([0xff; 16]).made_at(), None);
+        assert!(with(0, 0xff).is_some_and(|made| made > millis * 1_000_000));
     }
 }

@@ -125,7 +125,24 @@ impl NewEvent {
         Ok(Self { kind: PayloadKind::Json, ..Self::bytes(event_type, text) })
     }
 
-    /// Gives it an id, so that a repeated append of it can be recognised. Default: a new one.
+    /// Gives it an id, so that a repeated append of it is recognised: an id is in the log at most once. An append
+    /// whose events are all there already, in one piece and in this order, gives the receipt of the first time; whatever else brings an
+    /// id again is [`AppendError::EventIdExists`](crate::AppendError::EventIdExists). Default: a new id, which is not looked for.
+    ///
+    /// A UUID of version 7 is best: it says when it was made, which bounds how far back it is looked for. It may be at most
+    /// [`ID_AHEAD_MAX`](crate::limits::ID_AHEAD_MAX) ahead of the store's clock. For others see
+    /// [`Options::id_lookback`](crate::Options::id_lookback).
+    ///
+    /// ```
+    /// # use stratalog::{EventId, Expect, NewEvent, Store, disk::MemoryDisk};
+    /// # let store = Store::options().open_on(std::sync::Arc::new(MemoryDisk::new()))?;
+    /// let paid = NewEvent::bytes("paid", b"9.50".as_slice()).id(EventId::random());
+    /// let first = store.append("invoice-4", Expect::NoStream, [&paid]).wait()?;
+    /// let again = store.append("invoice-4", Expect::NoStream, [&paid]).wait()?;
+    /// assert!(again.is_repeated());
+    /// assert_eq!(again, first);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn id(mut self, id: EventId) -> Self {
         self.id = Some(id);

@@ -7,6 +7,7 @@
 //! `paged`, and nothing else of the engine.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -242,6 +243,15 @@ impl LiveIndex {
     /// The events that may have an id of this hash, the last one first: compare the id in each one's frame.
     pub(crate) fn ids(&self, hash: TermHash) -> impl Iterator<Item = u32> + '_ {
         self.ids.candidates(hash)
+    }
+
+    /// The first of these events of whose id's hash the lower half is wanted. No lock is taken.
+    pub(crate) fn first_id_noted(
+        &self,
+        ordinals: Range<u32>,
+        is_wanted: impl Fn(u32) -> bool,
+    ) -> Option<u32> {
+        self.ids.first_noted(ordinals, is_wanted)
     }
 
     /// How many terms there are.

@@ -2,14 +2,16 @@
 //!
 //! Every event has one id, and no other has it, so that an id is not kept as the other terms are: that would
 //! take a hundred bytes an event. And most ids are made by the store and never looked for before their segment
-//! is sealed. So the writer only notes the id's hash, event by event, as `live_tags` does with tags. Who looks
+//! is sealed. So the writer only notes half of the id's hash, event by event, as `live_tags` does with tags. Who looks
 //! for an id first enters what was noted since the last look into a table, under a lock that only those who look
 //! take: a bucket leads to the last event whose id's hash falls into it, and each event to the one before it in
 //! its bucket. The id itself is not here but in the event's frame, where whoever looks compares it: what is found
 //! are candidates. A bucket is published (Release) after the link behind it was written; finding takes no lock.
+//! Few events can also be looked through by their notes, without the table.
 //!
 //! It calls `paged` and `term`; the live index is its only caller.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -30,7 +32,7 @@ pub(super) const BYTES_PER_EVENT: u64 = 2 * size_of::<AtomicU32>() as u64;
 
 /// See the module.
 pub(super) struct LiveIds {
-    /// Of each event's id, the part of the hash that tells its bucket.
+    /// Of each event's id, the lower half of the hash; its lowest bits tell the bucket.
     notes: Words,
     /// How many were noted; published after the last one was written.
     count: AtomicU32,
@@ -72,7 +74,7 @@ impl LiveIds {
     /// Notes the id of the event with this ordinal, which follows all that were noted. By the one writer.
     #[inline]
     pub(super) fn push(&self, hash: TermHash, ordinal: u32) {
-        self.notes.slot(ordinal).store(self.bucket(hash), Ordering::Relaxed);
+        self.notes.slot(ordinal).store(hash.lower_half(), Ordering::Relaxed);
         self.count.store(ordinal + 1, Ordering::Release);
     }
 
@@ -88,13 +90,28 @@ impl LiveIds {
             0 => None,
             count => Some(self.entered(count)),
         };
-        let bucket = table.and_then(|table| table.buckets.get(self.bucket(hash)));
+        let wanted = hash.lower_half();
+        let bucket = table.and_then(|table| table.buckets.get(wanted & self.mask()));
         let first = bucket.map_or(NONE, |bucket| bucket.load(Ordering::Acquire));
         let before = move |ordinal: &u32| {
             let link = table.and_then(|table| table.links.get(*ordinal))?;
             link.load(Ordering::Relaxed).checked_sub(1)
         };
-        std::iter::successors(first.checked_sub(1), before)
+        let is_it = move |ordinal: &u32| self.note(*ordinal) == Some(wanted);
+        std::iter::successors(first.checked_sub(1), before).filter(is_it)
+    }
+
+    /// The first of these events whose note is wanted. Takes no lock.
+    pub(super) fn first_noted(
+        &self,
+        ordinals: Range<u32>,
+        is_wanted: impl Fn(u32) -> bool,
+    ) -> Option<u32> {
+        ordinals.into_iter().find(|ordinal| self.note(*ordinal).is_some_and(&is_wanted))
+    }
+
+    fn note(&self, ordinal: u32) -> Option<u32> {
+        self.notes.get(ordinal).map(|note| note.load(Ordering::Relaxed))
     }
 
     /// The table, with at least the first so many notes in it.
@@ -106,35 +123,38 @@ impl LiveIds {
             entering: Mutex::new(()),
         });
         if table.entered.load(Ordering::Acquire) < count {
-            table.enter(&self.notes, count);
+            table.enter(&self.notes, self.mask(), count);
         }
         table
     }
 
+    /// What of a note tells its bucket.
     #[inline]
-    fn bucket(&self, hash: TermHash) -> u32 {
-        let [a, b, c, d, ..] = hash.0.to_le_bytes();
-        let mask = u32::try_from(self.buckets_count - 1).unwrap_or(u32::MAX);
-        u32::from_le_bytes([a, b, c, d]) & mask
+    fn mask(&self) -> u32 {
+        u32::try_from(self.buckets_count - 1).unwrap_or(u32::MAX)
     }
 }
 
 impl Table {
     /// Enters the notes up to this number.
     #[cold]
-    fn enter(&self, notes: &Words, count: u32) {
+    fn enter(&self, notes: &Words, mask: u32, count: u32) {
         /// So far ahead what will be touched is fetched into the processor's cache.
         const AHEAD: u32 = 16;
         let entering = self.entering.lock().unwrap_or_else(PoisonError::into_inner);
-        let note = |ordinal: u32| notes.get(ordinal).map(|note| note.load(Ordering::Relaxed));
+        let bucket_of = |ordinal: u32| {
+            let note = notes.get(ordinal)?;
+            self.buckets.get(note.load(Ordering::Relaxed) & mask)
+        };
         let first = self.entered.load(Ordering::Relaxed);
         for ordinal in first..count {
             if ordinal + AHEAD < count
-                && let Some(later) = note(ordinal + AHEAD).and_then(|note| self.buckets.get(note))
+                && let Some(later) = bucket_of(ordinal + AHEAD)
             {
                 prefetch(later);
             }
-            let Some(bucket) = note(ordinal).map(|note| self.buckets.slot(note)) else { break };
+            let note = notes.slot(ordinal).load(Ordering::Relaxed);
+            let bucket = self.buckets.slot(note & mask);
             self.links.slot(ordinal).store(bucket.load(Ordering::Relaxed), Ordering::Relaxed);
             bucket.store(ordinal + 1, Ordering::Release);
         }
@@ -162,6 +182,17 @@ mod tests {
             assert!(found.contains(&ordinal), "{ordinal}");
             assert!(found.is_sorted_by(|one, next| one > next));
         }
+    }
+
+    #[test]
+    fn few_events_are_looked_through_by_their_notes() {
+        let ids = LiveIds::new(1 << 20, 100);
+        for ordinal in 0..100 {
+            ids.push(TermHash(u64::from(ordinal % 50) | 7 << 32), ordinal);
+        }
+        assert_eq!(ids.first_noted(0..100, |note| note == 20), Some(20));
+        assert_eq!(ids.first_noted(21..100, |note| note == 20), Some(70));
+        assert_eq!(ids.first_noted(71..100, |note| note == 20), None);
     }
 
     #[test]

@@ -117,6 +117,11 @@ impl Run {
         self.last().content.next_position()
     }
 
+    /// When its last event was recorded, in nanoseconds since the Unix epoch; no other was later.
+    pub(crate) fn recorded_last(&self) -> i64 {
+        self.last().content.recorded_last
+    }
+
     /// The segment that holds the event at a position of the run.
     pub(crate) fn segment_of(&self, position: u64) -> &Arc<SealedSegment> {
         let behind = self.segments.partition_point(|s| s.content.first_position <= position);

@@ -67,6 +67,11 @@ impl<'a> EventRef<'a> {
         if self.frame.kind() == RECORD_JSON { PayloadKind::Json } else { PayloadKind::Bytes }
     }
 
+    /// As [`EventRef::payload_kind`], by its number.
+    pub(crate) fn frame_kind(&self) -> u8 {
+        self.frame.kind()
+    }
+
     /// Its payload, exactly as it was appended. Begins at a multiple of 16 bytes in its file.
     #[inline]
     pub fn payload(&self) -> &'a [u8] {

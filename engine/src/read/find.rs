@@ -91,12 +91,12 @@ impl Reads {
     }
 }
 
-fn only(batch: &Batch) -> Option<EventView> {
+pub(super) fn only(batch: &Batch) -> Option<EventView> {
     batch.get(0).map(|event| event.to_view())
 }
 
 /// Puts the event of this id into the batch, if the run has it.
-fn find_in_run(
+pub(super) fn find_in_run(
     run: &Run,
     open: &OpenRun,
     id: [u8; 16],

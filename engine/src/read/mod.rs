@@ -1,13 +1,14 @@
 //! Reading: batches that own memory, events that borrow it, and the readers that fill batches.
 //!
 //! Owns how stored events are shown. Calls the catalog (`log`) and the live segments (`commit`), and
-//! takes no lock that the writing side takes; `store` hands it to users, and `append` asks it about conditions.
+//! takes no lock that the writing side takes; `store` hands it to users, and `append` asks it about conditions and ids.
 
 mod all;
 mod batch;
 mod event;
 mod find;
 mod first_match;
+mod ids;
 mod locate;
 mod query;
 mod sources;
@@ -21,6 +22,7 @@ pub use all::{ReadAll, ReaderAll};
 pub use batch::{Batch, BatchIter};
 pub use event::{EventRef, EventView};
 pub(crate) use first_match::FirstMatch;
+pub(crate) use ids::{FoundId, SoughtId};
 pub use query::{ReadQuery, ReaderQuery};
 pub use stream::{ReadStream, ReaderStream};
 pub use streams::ReaderStreams;

@@ -1,101 +1,15 @@
-//! What can go wrong: one enum per operation, each variant with its data and what to do about it.
+//! Why an append did not happen.
 
 use std::fmt;
-use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::time::Duration;
 
+use super::{FileError, Poisoned, ReadError};
 use crate::append::Expect;
-use crate::event::{EncodeError, EventId, InvalidName, Position};
-use crate::format::FormatError;
+use crate::event::{EncodeError, EventId, Position};
 use crate::limits::{
-    APPEND_EVENTS_MAX, APPEND_TAGS_MAX, CONDITIONS_MAX, INDEX_BYTES_MIN, SEGMENT_BYTES_MAX,
-    SEGMENT_BYTES_MIN,
+    APPEND_EVENTS_MAX, APPEND_TAGS_MAX, CONDITIONS_MAX, ID_AHEAD_MAX, TRANSACTION_STREAMS_MAX,
 };
 use crate::query::InvalidQuery;
-use crate::recovery::Refusal;
-
-/// What a file was being used for when the operating system reported an error.
-#[derive(Debug, thiserror::Error, Clone)]
-#[error("{action} {file} failed: {cause}")]
-pub struct FileError {
-    /// The file's name in the store's directory.
-    pub file: String,
-    /// What was being done.
-    pub action: &'static str,
-    /// What the operating system said. Told in the message, so it is no `source`.
-    pub cause: Arc<io::Error>,
-}
-
-impl FileError {
-    pub(crate) fn new(action: &'static str, file: &str, cause: io::Error) -> Self {
-        Self { file: file.into(), action, cause: Arc::new(cause) }
-    }
-
-    /// Adds what was being done to an error of the operating system.
-    pub(crate) fn at(action: &'static str, file: &str) -> impl FnOnce(io::Error) -> Self {
-        move |cause| Self::new(action, file, cause)
-    }
-
-    pub(crate) fn is_no_space(&self) -> bool {
-        matches!(self.cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-    }
-}
-
-/// A store could not be opened; no byte of it was changed, unless a variant says so.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// Another opening of the directory, in this or another process, writes to it. Close that one, or
-    /// open this one for reading only.
-    #[error("the store in {directory} is open for writing elsewhere")]
-    Locked {
-        /// The directory.
-        directory: String,
-    },
-    /// There is no store in the directory. Only openings for reading report this.
-    #[error("there is no store in {directory}")]
-    NotFound {
-        /// The directory.
-        directory: String,
-    },
-    /// What is stored contradicts itself in a way that no crash explains. The report says what and
-    /// where. Copy the directory before anything else; then restore it from a backup.
-    #[error("the store is damaged and was not opened: {0}")]
-    Refused(Box<Refusal>),
-    /// An option is out of its bounds.
-    #[error(
-        "segment_bytes is {bytes}; it must be a multiple of 4,096 from {SEGMENT_BYTES_MIN} to \
-         {SEGMENT_BYTES_MAX}"
-    )]
-    SegmentBytes {
-        /// What it was set to.
-        bytes: u64,
-    },
-    /// [`Options::index_bytes`](crate::Options::index_bytes) is below its bound.
-    #[error("index_bytes is {bytes}; it must be at least {INDEX_BYTES_MIN}")]
-    IndexBytes {
-        /// What it was set to.
-        bytes: u64,
-    },
-    /// The directory could not be reached or made.
-    #[error("the directory {} cannot be used: {cause}", path.display())]
-    Directory {
-        /// The path that was given.
-        path: PathBuf,
-        /// What the operating system said. Told in the message, so it is no `source`.
-        cause: io::Error,
-    },
-    /// The operating system reported an error. Opening again is safe: recovery comes to the same end.
-    #[error(transparent)]
-    File(#[from] FileError),
-}
-
-impl From<Refusal> for OpenError {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(Box::new(refusal))
-    }
-}
 
 /// A stream was not as an append expected it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -264,7 +178,87 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// An append or a check did not succeed. Unless it is [`AppendError::Unknown`], nothing of it is in the
+/// How an append differs from what is in the log with one of its ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IdDifference {
+    /// Some of its ids are there, and others are not, or are those that the store has given them.
+    Part {
+        /// How many are there.
+        present: usize,
+        /// How many events it has.
+        of: usize,
+    },
+    /// The event is in another stream.
+    Stream,
+    /// The event has another type or payload.
+    Content,
+    /// All of its events are there, but not next to each other in this order, or not at the versions that it expects.
+    Place,
+}
+
+impl fmt::Display for IdDifference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Part { present, of } => {
+                write!(f, "{present} of the {of} events of this append are in the log")
+            }
+            Self::Stream => f.write_str("this append has it for another stream"),
+            Self::Content => f.write_str("this append has it with another type or payload"),
+            Self::Place => f.write_str("this append has its events elsewhere or in another order"),
+        }
+    }
+}
+
+/// An event that is in the log with an id that an append brings again, which does not repeat the append that it came
+/// with. It is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventExists {
+    pub(crate) id: EventId,
+    pub(crate) stream: Box<str>,
+    pub(crate) version: u64,
+    pub(crate) position: Position,
+    pub(crate) difference: IdDifference,
+}
+
+impl EventExists {
+    /// The id.
+    pub fn id(&self) -> EventId {
+        self.id
+    }
+
+    /// The stream of the event in the log.
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// The version of the event in the log.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The position of the event in the log.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// How the append differs from what is there.
+    pub fn difference(&self) -> IdDifference {
+        self.difference
+    }
+}
+
+impl fmt::Display for EventExists {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, stream, version, position, difference } = self;
+        write!(
+            f,
+            "event {id} is in the log, at position {position} as version {version} of stream {stream:?}, but {difference}"
+        )
+    }
+}
+
+/// An append, a transaction or a check did not succeed. Unless it is [`AppendError::Unknown`], nothing of it is in the
 /// log nor ever will be.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -272,7 +266,7 @@ pub enum AppendError {
     /// An event, a name or a tag is not valid. Mend it.
     #[error(transparent)]
     Invalid(#[from] EncodeError),
-    /// An append without events. Use [`Store::check`](crate::Store::check) for a pure check.
+    /// An append without events, or a call of a transaction without. Use [`Store::check`](crate::Store::check) for a pure check.
     #[error("an append to stream {stream:?} has no events")]
     Empty {
         /// The stream.
@@ -302,6 +296,69 @@ pub enum AppendError {
         /// What it may take.
         bytes_max: u64,
     },
+    /// A transaction that has no events and checks nothing.
+    #[error("a transaction has no events and checks nothing")]
+    EmptyTransaction,
+    /// More than [`TRANSACTION_STREAMS_MAX`] streams. Split the transaction.
+    #[error("a transaction is about more than {TRANSACTION_STREAMS_MAX} streams")]
+    TooManyStreams,
+    /// A transaction expects of a stream what cannot be true at once; all expectations are about the stream as it is
+    /// before the transaction. Mend it.
+    #[error("stream {stream:?} is expected to have {expected}, and to have {also}")]
+    Contradiction {
+        /// The stream.
+        stream: Box<str>,
+        /// What was expected first.
+        expected: Expect,
+        /// What was expected as well.
+        also: Expect,
+    },
+    /// A transaction has a checkpoint as it was read. Give it one that was
+    /// [moved](crate::Checkpoint::moved_to).
+    #[error("the checkpoint of consumer {consumer:?} was never moved")]
+    CheckpointNotMoved {
+        /// The consumer.
+        consumer: Box<str>,
+    },
+    /// A transaction moves the checkpoint of a consumer twice. Mend it.
+    #[error("the checkpoint of consumer {consumer:?} is moved twice")]
+    CheckpointTwice {
+        /// The consumer.
+        consumer: Box<str>,
+    },
+    /// A checkpoint is to be behind everything that can have been read. Take a position that a read has reported.
+    #[error(
+        "the checkpoint of consumer {consumer:?} was to be at position {position}; the last one is {head}"
+    )]
+    CheckpointAfterHead {
+        /// The consumer.
+        consumer: Box<str>,
+        /// The position that was given.
+        position: Position,
+        /// The position of the last durable event.
+        head: Position,
+    },
+    /// Two events of the append have the same id. Give each its own.
+    #[error("two events of an append have the id {id}")]
+    IdTwice {
+        /// The id.
+        id: EventId,
+    },
+    /// An id says that it was made later than the store's clock could know of, by more than [`ID_AHEAD_MAX`]. Correct
+    /// the clock that made it, or choose ids of another version than 7.
+    #[error(
+        "event id {id} says that it was made {ahead:?} from now; it may be {ID_AHEAD_MAX:?} ahead of the store's clock"
+    )]
+    IdAhead {
+        /// The id.
+        id: EventId,
+        /// By how much.
+        ahead: Duration,
+    },
+    /// An event with an id of the append is in the log, and the append does not repeat the one that it came with. What
+    /// was meant is for the caller to say: nothing was appended.
+    #[error("{0}")]
+    EventIdExists(EventExists),
     /// A stream is not as expected, or a condition does not hold. Read what came in between, decide again, append
     /// again.
     #[error("{0}")]
@@ -345,8 +402,8 @@ pub enum AppendError {
     /// The next segment could not be made, for another reason than space. Append again to try again.
     #[error("the next segment could not be made: {0}")]
     Segment(FileError),
-    /// A write or a sync failed before it was known whether these events are durable. Open the store
-    /// again and look for them by their ids.
+    /// A write or a sync failed before it was known whether these events are durable. Open the store again, and repeat
+    /// the append [with the same ids](crate::NewEvent::id): if it has happened, it gives its receipt.
     #[error("the outcome is unknown: {reason}")]
     Unknown {
         /// The ids of the append's events.
@@ -372,6 +429,13 @@ pub enum AppendError {
         #[source]
         source: ReadError,
     },
+    /// Whether ids of the append are in the log could not be looked up.
+    #[error("whether ids of an append are in the log could not be looked up")]
+    Ids {
+        /// Why.
+        #[source]
+        source: ReadError,
+    },
     /// The stream's last version could not be looked up.
     #[error("the last version of stream {stream:?} could not be looked up")]
     Lookup {
@@ -392,94 +456,4 @@ impl From<Conflict> for AppendError {
             Self::Conflict(conflict)
         }
     }
-}
-
-/// Why the writer stopped for good: the first failure of a write or a sync of the log.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} at offset {offset} of segment {segment}")]
-pub struct Poisoned {
-    /// The segment.
-    pub segment: u64,
-    /// Where in it.
-    pub offset: u64,
-    /// What failed.
-    pub what: String,
-}
-
-/// A read failed. Everything else stays readable.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReadError {
-    /// Stored bytes are damaged: the events in the range of positions cannot be read. Go on behind them
-    /// with [`after`](crate::ReadAll::after), and restore the segment from a backup.
-    #[error(
-        "segment {segment} is damaged at offset {offset} (positions {first_position} to \
-         {last_position}): {reason}"
-    )]
-    Damaged {
-        /// The segment.
-        segment: u64,
-        /// The offset in its file.
-        offset: u64,
-        /// The first position that is affected.
-        first_position: u64,
-        /// The last.
-        last_position: u64,
-        /// What is wrong.
-        reason: DamageReason,
-    },
-    /// The name of a stream is none.
-    #[error(transparent)]
-    Name(#[from] InvalidName),
-    /// The query asks for something that no event can have, or for too much.
-    #[error(transparent)]
-    Query(#[from] InvalidQuery),
-    /// The operating system reported an error.
-    #[error(transparent)]
-    File(#[from] FileError),
-}
-
-/// What is wrong with a damaged part of a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DamageReason {
-    /// A record or a batch is not readable.
-    #[error("{0}")]
-    Format(#[from] FormatError),
-    /// A good frame stands where another belongs.
-    #[error("the event there has position {found}")]
-    Misplaced {
-        /// The position that was found.
-        found: u64,
-    },
-    /// An event's type is not defined in its segment.
-    #[error("the event there has a type that its segment does not define")]
-    UndefinedType,
-    /// The file ends before its content.
-    #[error("the file ends there")]
-    Ends,
-    /// The batches do not follow one another.
-    #[error("the chain of batches is broken")]
-    Chain,
-    /// A stream's versions are not dense.
-    #[error("the versions of a stream have a gap")]
-    Versions,
-    /// The header is not that of this segment.
-    #[error("the file is not this segment")]
-    Foreign,
-    /// What the segment's footer or the manifest says of it is not what it holds.
-    #[error("its content is not what was recorded when it was sealed")]
-    Content,
-}
-
-/// The store could not be closed cleanly. What was acknowledged is safe; the next opening recovers.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CloseError {
-    /// A write or a sync had failed.
-    #[error("the log had failed: {0}")]
-    Poisoned(Poisoned),
-    /// The clean end could not be recorded.
-    #[error(transparent)]
-    File(#[from] FileError),
 }

@@ -1,30 +1,32 @@
-//! The sequence step: under one short lock, an append is checked and gets its versions, positions and
-//! bytes of the tail, all at once.
+//! The order of the log: what is claimed, in which batch of which segment, under one short lock.
 //!
-//! Owns the order of the log. Called by `append::begin` for each append, by the committer (takes
-//! batches) and by the maintainer (gives segments, takes full ones). No I/O happens under its lock and
-//! no user's code runs there; what a check needs from sealed segments was looked up before.
+//! Owns what the sequence `step` works on, the open batch and those that wait, and the segment that takes appends.
+//! Called by the writer: for each append, for the committer (takes batches) and for the maintainer (gives segments,
+//! takes full ones). No I/O happens under its lock and no user's code runs there.
+
+mod step;
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+pub(crate) use step::{Claimed, Sequenced};
+
 use super::active::Active;
-use super::conditions::Latest;
 use super::heads::HeadCache;
 use super::newest::{NewestTags, TagTable};
 use super::request::Request;
 use crate::commit::{
-    Batch, Chunk, ChunkPool, Claim, Duty, Found, Leads, LiveSegment, LiveStart, Stage, Successor,
-    Ticket, Waiting,
+    Batch, Chunk, ChunkPool, Found, Leads, LiveSegment, LiveStart, Stage, Successor, Ticket,
+    Waiting,
 };
 use crate::disk::DiskFile;
-use crate::error::{AppendError, FileError, Poisoned};
+use crate::error::{FileError, Poisoned};
 use crate::format::align_up;
 use crate::format::checksum::{Chain, SegmentKey};
 use crate::format::constants::BATCH_HEADER_BYTES;
-use crate::index::{LiveRoom, LiveWriter, Term, TermId};
+use crate::index::{LiveRoom, LiveWriter};
 use crate::limits::{
     BATCH_BYTES_BESIDE, BATCH_BYTES_FULL, BLOCK, CLOSED_BATCHES_MAX, INDEX_SHARE_HEADS,
     INDEX_SHARE_LIVE, INDEX_SHARE_NEWEST, SEGMENT_FOOT_BYTES, SEGMENT_HEAD_BYTES,
@@ -75,66 +77,6 @@ pub(crate) struct Resume {
     pub strict: bool,
     /// The most memory that indexes may take.
     pub index_bytes: u64,
-}
-
-/// What became of a request.
-#[derive(Debug)]
-pub(crate) enum Sequenced {
-    /// It has its place; fill the claim.
-    Claimed(Claimed),
-    /// It is judged, once the ticket's batch is durable: the stream's last version is this.
-    Judged {
-        holds: bool,
-        last: Option<u64>,
-        ticket: Option<Arc<Ticket>>,
-    },
-    /// The stream's head has to be looked up in the sealed segments, as of this generation.
-    Lookup {
-        generation: u64,
-    },
-    /// What has come since the conditions were looked at has to be looked at as well.
-    Look,
-    /// What has to be durable before it can be judged.
-    After(Arc<Ticket>),
-    /// Something is wrong with it.
-    Refused(AppendError),
-    /// Something has to happen first: a batch written, or a segment made.
-    Wait,
-    /// The next segment could not be made.
-    NoSegment(FileError),
-    Poisoned(Poisoned),
-    Closed,
-    NoMemory(io::Error),
-}
-
-/// A place in the log.
-#[derive(Debug)]
-pub(crate) struct Claimed {
-    pub ticket: Arc<Ticket>,
-    pub claim: Claim,
-    pub first_position: u64,
-    pub first_version: u64,
-    pub recorded_at: i64,
-    /// What is to be done when the claim is filled.
-    pub duty: Duty<Batch>,
-}
-
-/// A cold stream's head, as looked up before the lock was taken.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ColdHead {
-    pub generation: u64,
-    pub last: Option<u64>,
-}
-
-/// A stream's head.
-#[derive(Debug, Clone, Copy)]
-struct StreamHead {
-    /// The version of its last event; none where it has no events.
-    last: Option<u64>,
-    /// The stream's number in the active segment's index, where it has events there.
-    term: Option<TermId>,
-    /// The position of that event, where it is in another unsealed segment: it may not be durable yet.
-    position: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,60 +140,6 @@ impl Sequencer {
         }
     }
 
-    /// Checks a request and gives it its place; `now` in nanoseconds since the Unix epoch.
-    pub(crate) fn sequence(
-        &mut self,
-        request: &mut Request,
-        cold: Option<ColdHead>,
-        now: i64,
-    ) -> Sequenced {
-        match &self.phase {
-            Phase::Running => {}
-            Phase::Closing => return Sequenced::Closed,
-            Phase::Poisoned(reason) => return Sequenced::Poisoned(reason.clone()),
-        }
-        let Some(mut head) = self.head(request, cold) else {
-            return Sequenced::Lookup { generation: self.generation };
-        };
-        let mut holds = request.expect.holds(head.last);
-        let stream_matters = !holds || request.is_check();
-        if let Some(conditions) = &mut request.conditions {
-            if let Err(refused) = conditions.check_positions(self.next_position - 1) {
-                return Sequenced::Refused(refused);
-            }
-            let active = &*self.active.live;
-            match conditions.compare(active, &mut self.newest_tags, self.next_position) {
-                Latest::Known => holds &= conditions.failed().next().is_none(),
-                Latest::Look => return Sequenced::Look,
-                Latest::Wait(position) => {
-                    return self.ticket_of(position).map_or(Sequenced::Look, Sequenced::After);
-                }
-            }
-        }
-        if !holds || request.is_check() {
-            let position = head.term.map_or(head.position, |id| {
-                let ordinal = self.active.writer.last_ordinal(id);
-                Some(self.active.live.first_position + u64::from(ordinal))
-            });
-            if position.is_none() {
-                self.heads.put(&request.stream, head.last);
-            }
-            let position = position.filter(|_| stream_matters);
-            let ticket = position.and_then(|position| self.ticket_of(position));
-            return Sequenced::Judged { holds, last: head.last, ticket };
-        }
-        let segment = self.active.live.number();
-        match self.place(request) {
-            Ok(true) => {
-                // The stream's number is one of the segment that it was found in.
-                head.term = head.term.filter(|_| segment == self.active.live.number());
-                self.claim(request, head, now)
-            }
-            Ok(false) => Sequenced::Wait,
-            Err(refused) => refused,
-        }
-    }
-
     /// Where it is kept where each tag was used last.
     pub(super) fn tag_table(&self) -> &Arc<TagTable> {
         self.newest_tags.table()
@@ -261,38 +149,6 @@ impl Sequencer {
     /// looked at first.
     pub(crate) fn tags_noted_since(&self) -> u64 {
         self.newest_tags.since()
-    }
-
-    /// The head of the request's stream, claimed events included. `None` where the sealed segments have
-    /// to be asked.
-    fn head(&self, request: &Request, cold: Option<ColdHead>) -> Option<StreamHead> {
-        let term = Term::stream(request.stream.as_bytes());
-        let hash = request.stream_hash;
-        if let Some(id) = self.active.writer.find(hash, term) {
-            let last = self.active.writer.head(id).next_version() - 1;
-            return Some(StreamHead { last: Some(last), position: None, term: Some(id) });
-        }
-        for live in self.unsealed.iter().rev() {
-            if let Some(postings) = live.index.lookup(hash, term) {
-                let count = postings.len();
-                let last = postings.first_version() + u64::from(count) - 1;
-                let ordinal = postings.get(count - 1).map(u64::from);
-                let position = ordinal.map(|ordinal| live.first_position + ordinal);
-                return Some(StreamHead { last: Some(last), position, term: None });
-            }
-        }
-        if let Some(cached) = self.heads.get(&request.stream) {
-            return Some(StreamHead { last: cached.last, position: None, term: None });
-        }
-        let cold = cold.filter(|cold| cold.generation == self.generation)?;
-        Some(StreamHead { last: cold.last, position: None, term: None })
-    }
-
-    /// The ticket of the batch that holds this position, where it is not durable yet.
-    fn ticket_of(&self, position: u64) -> Option<Arc<Ticket>> {
-        let behind = self.in_flight.partition_point(|(first, _)| *first <= position);
-        let (_, ticket) = self.in_flight.get(behind.checked_sub(1)?)?;
-        Some(Arc::clone(ticket))
     }
 
     /// Makes sure that the open batch has room for the request, and numbers its types. False where
@@ -444,54 +300,6 @@ impl Sequencer {
         });
         self.next_sequence += 1;
         Ok(())
-    }
-
-    /// Takes versions, positions and bytes of the open batch, which has room.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "an append has at most APPEND_EVENTS_MAX events and APPEND_BYTES_MAX bytes"
-    )]
-    fn claim(&mut self, request: &Request, head: StreamHead, now: i64) -> Sequenced {
-        let encoded = &request.encoded;
-        let batch = self.stage.open.as_mut().expect("a batch was opened for the request");
-        let active = &mut self.active;
-        let mut defined = 0;
-        for defines in encoded.types().iter().filter(|numbered| numbered.is_new) {
-            active.define(defines);
-            defined += defines.event_type.encoded_bytes();
-            batch.records += 1;
-        }
-        let bytes = encoded.frames.len() + defined;
-        let claim =
-            Chunk::claim(&batch.chunk, bytes as u64).expect("the batch was found to have room");
-        assert_eq!(claim.start(), batch.end(), "claims of a batch are dense");
-
-        let first_version = head.last.map_or(0, |last| last + 1);
-        let frames_at = claim.start() + defined as u64;
-        active.enter(request, frames_at, head.term, first_version);
-
-        let events = encoded.events.len() as u32;
-        let recorded_at = now.max(self.recorded_last);
-        let first_position = self.next_position;
-        batch.events += events;
-        batch.records += events;
-        batch.claimed += bytes as u32;
-        batch.recorded_last = recorded_at;
-        active.next_offset = batch.next_offset();
-        self.recorded_last = recorded_at;
-        self.next_position += u64::from(events);
-        self.newest_tags.note(&encoded.tags, self.next_position - 1);
-        let ticket = Arc::clone(&batch.ticket);
-        let duty = self.stage.claimed(request.manner());
-        if let Duty::Lead(_) = duty {}
-        Sequenced::Claimed(Claimed {
-            ticket,
-            claim,
-            first_position,
-            first_version,
-            recorded_at,
-            duty,
-        })
     }
 
     /// See [`Stage::next`].

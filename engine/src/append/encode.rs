@@ -1,0 +1,211 @@
+//! Events, encoded outside any lock: frames with holes where their place in the log goes.
+//!
+//! Made on the caller's thread, as part of a request. Calls `event` for the rules and `format` for the bytes.
+
+use smallvec::SmallVec;
+
+use crate::event::{EncodeError, EventId, NewEvent, Timestamp};
+use crate::format::definition::EventType;
+use crate::format::frame::{Frame, FrameParts};
+use crate::index::{Term, TermHash};
+use crate::limits::{APPEND_BYTES_MAX, APPEND_EVENTS_MAX, APPEND_TAGS_MAX, ENCODED_KEPT_TYPES_MAX};
+
+/// What can be appended to a stream.
+///
+/// Implemented for [`NewEvent`] and for references to what can be appended.
+pub trait ToEvent {
+    /// Encodes itself: one call of [`EventEncoder::push`].
+    ///
+    /// # Errors
+    /// [`EncodeError`], where it is no valid event.
+    fn encode(&self, encoder: &mut EventEncoder<'_>) -> Result<(), EncodeError>;
+}
+
+impl ToEvent for NewEvent {
+    fn encode(&self, encoder: &mut EventEncoder<'_>) -> Result<(), EncodeError> {
+        encoder.push(self)
+    }
+}
+
+impl<T: ToEvent + ?Sized> ToEvent for &T {
+    fn encode(&self, encoder: &mut EventEncoder<'_>) -> Result<(), EncodeError> {
+        (**self).encode(encoder)
+    }
+}
+
+/// Takes one append's events into a buffer, in the form that they have in the log.
+#[derive(Debug)]
+pub struct EventEncoder<'a> {
+    pub(super) stream: &'a str,
+    /// When it is encoded.
+    pub(super) now: Timestamp,
+    pub(super) encoded: &'a mut Encoded,
+}
+
+impl EventEncoder<'_> {
+    /// Adds an event.
+    ///
+    /// # Errors
+    /// [`EncodeError`], where a name or a size is beyond its bounds.
+    pub fn push(&mut self, event: &NewEvent) -> Result<(), EncodeError> {
+        event.check()?;
+        self.push_checked(event);
+        Ok(())
+    }
+
+    /// Adds an event that is known to be within its bounds; one of the store's own has names that users cannot give.
+    pub(super) fn push_checked(&mut self, event: &NewEvent) {
+        // What could never be appended is not copied either, however much is pushed: it is known to be too
+        // much, and refused by the exact bounds, when the event has encoded itself.
+        if self.encoded.events.len() > APPEND_EVENTS_MAX
+            || self.encoded.tags.len() > APPEND_TAGS_MAX
+        {
+            return;
+        }
+        let payload = event.payload.len() as u64;
+        if self.encoded.bytes() + payload > APPEND_BYTES_MAX {
+            self.encoded.oversized += payload;
+            return;
+        }
+        let id = event.id.unwrap_or_else(|| EventId::random_at(self.now));
+        let id_hash = Term::id(&id.0).xxh3_64();
+        let parts = FrameParts {
+            kind: event.kind.record_kind(),
+            stream: self.stream,
+            id: id.0,
+            occurred_at: event.occurred_at.map(|time| time.0),
+            correlation: event.correlation.map(|id| id.0),
+            causation: event.causation.map(|id| id.0),
+            tags: &event.tags,
+            metadata: &event.metadata,
+            payload: &event.payload,
+        };
+        let encoded = &mut *self.encoded;
+        let event_type = encoded.intern(&event.event_type);
+        if !event.tags.is_empty() {
+            encoded.note_tags(&event.tags);
+        }
+        parts.encode(&mut encoded.frames);
+        encoded.ids.push(id);
+        let (end, tags_end) = (encoded.frames.len(), encoded.tags.len());
+        let id_is_chosen = event.id.is_some();
+        encoded.ids_chosen |= id_is_chosen;
+        encoded.events.push(EncodedEvent { end, tags_end, event_type, id_hash, id_is_chosen });
+    }
+}
+
+/// One encoded event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EncodedEvent {
+    /// Where its frame ends in [`Encoded::frames`]; it begins where the one before ends.
+    pub end: usize,
+    /// Where its tags end in [`Encoded::tags`]; they begin where those of the event before end.
+    pub tags_end: usize,
+    /// Its index in [`Encoded::types`].
+    pub event_type: usize,
+    pub id_hash: TermHash,
+    /// Whether the caller chose the id, which may be in the log then.
+    pub id_is_chosen: bool,
+}
+
+/// An event type of an append, with its number in the segment that the append was placed in.
+#[derive(Debug)]
+pub(crate) struct Numbered {
+    pub event_type: EventType,
+    /// The type's [`xxh3`](EventType::xxh3).
+    pub hash: u64,
+    pub number: u32,
+    /// Whether the append defines it there.
+    pub is_new: bool,
+}
+
+/// The events of an append.
+#[derive(Debug, Default)]
+pub(crate) struct Encoded {
+    pub frames: Vec<u8>,
+    pub events: SmallVec<[EncodedEvent; 1]>,
+    /// The hashes of the events' tags, each once for an event.
+    pub tags: Vec<TermHash>,
+    /// The ids of the events, in their order.
+    pub ids: EventIds,
+    /// Whether the caller chose one of them.
+    pub ids_chosen: bool,
+    /// The distinct types of the events come first; behind them stand those of an earlier append, which
+    /// the next one may well have again.
+    types: Vec<Numbered>,
+    types_used: usize,
+    /// What the definitions of all its types take; they may all be new to the segment.
+    types_bytes: usize,
+    /// The payloads that were not copied, since they are larger than any append may be.
+    oversized: u64,
+}
+
+/// The ids of an append, which nearly always has one event.
+pub(crate) type EventIds = SmallVec<[EventId; 1]>;
+
+impl Encoded {
+    /// Forgets the events, and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.frames.clear();
+        self.events.clear();
+        self.tags.clear();
+        self.ids.clear();
+        self.ids_chosen = false;
+        (self.types_used, self.types_bytes, self.oversized) = (0, 0, 0);
+        self.types.truncate(ENCODED_KEPT_TYPES_MAX);
+    }
+
+    /// How many bytes it takes in a segment that defines none of its types yet; 0 for a check.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.frames.len() + self.types_bytes) as u64 + self.oversized
+    }
+
+    /// The distinct types of its events.
+    pub(crate) fn types(&self) -> &[Numbered] {
+        &self.types[..self.types_used]
+    }
+
+    /// See [`Encoded::types`].
+    pub(crate) fn types_mut(&mut self) -> &mut [Numbered] {
+        &mut self.types[..self.types_used]
+    }
+
+    /// An event's frame, without its place.
+    pub(super) fn frame(&self, event: usize) -> Option<Frame<'_>> {
+        let begin = event.checked_sub(1).map_or(0, |before| self.events[before].end);
+        Frame::parse(&self.frames[begin..self.events[event].end]).ok()
+    }
+
+    /// Notes the tags of the event that is encoded next.
+    fn note_tags(&mut self, tags: &[Box<str>]) {
+        let first = self.tags.len();
+        for tag in tags {
+            let hash = Term::tag(tag.as_bytes()).xxh3_64();
+            // A tag that is given twice finds the event once.
+            if !self.tags[first..].contains(&hash) {
+                self.tags.push(hash);
+            }
+        }
+    }
+
+    fn intern(&mut self, name: &str) -> usize {
+        // Appends have few types: the last one found is nearly always the one.
+        let known = self.types().iter().rposition(|known| *known.event_type.name == *name);
+        if let Some(index) = known {
+            return index;
+        }
+        let index = self.types_used;
+        self.types_used += 1;
+        match self.types.get(index) {
+            Some(before) if *before.event_type.name == *name => {}
+            _ => {
+                let event_type = EventType { name: name.into(), schema_version: 0, fingerprint: 0 };
+                self.types.truncate(index);
+                let hash = event_type.xxh3();
+                self.types.push(Numbered { event_type, hash, number: 0, is_new: false });
+            }
+        }
+        self.types_bytes += self.types[index].event_type.encoded_bytes();
+        index
+    }
+}

@@ -1,0 +1,59 @@
+//! Requests in memory that a thread's appends use one after the other.
+//!
+//! Owns the requests that a thread has done with: when one is dropped, it is kept for the thread's next one, with the
+//! buffers that it has. So an append allocates nothing, and is a word that is passed on.
+
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
+
+use super::request::Request;
+use crate::limits::{ENCODED_KEPT_BYTES_MAX, ENCODED_KEPT_MAX};
+
+/// A request, which goes back to those that are kept when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Reused(Option<Box<Request>>);
+
+thread_local! {
+    /// What this thread's earlier appends have left. Never more than [`ENCODED_KEPT_MAX`].
+    #[expect(clippy::vec_box, reason = "what is boxed goes from here to a request and back")]
+    static KEPT: RefCell<Vec<Box<Request>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Reused {
+    /// A request for nothing.
+    pub(super) fn empty() -> Self {
+        let kept = KEPT.try_with(|kept| kept.borrow_mut().pop());
+        Self(Some(kept.ok().flatten().unwrap_or_default()))
+    }
+}
+
+impl Deref for Reused {
+    type Target = Request;
+
+    fn deref(&self) -> &Request {
+        self.0.as_ref().expect("it is taken out when it is dropped")
+    }
+}
+
+impl DerefMut for Reused {
+    fn deref_mut(&mut self) -> &mut Request {
+        self.0.as_mut().expect("it is taken out when it is dropped")
+    }
+}
+
+impl Drop for Reused {
+    fn drop(&mut self) {
+        let Some(mut request) = self.0.take() else { return };
+        if request.encoded.frames.capacity() > ENCODED_KEPT_BYTES_MAX {
+            return;
+        }
+        request.clear();
+        // A thread that ends keeps nothing.
+        let _ = KEPT.try_with(|kept| {
+            let mut kept = kept.borrow_mut();
+            if kept.len() < ENCODED_KEPT_MAX {
+                kept.push(request);
+            }
+        });
+    }
+}
