@@ -1,5 +1,5 @@
 //! Helpers of the whole-store tests: scripts of appends that can be recognised again, the oracle that
-//! judges what an opened store holds, questions with their obvious answers, seeds, a watchdog, and waiting for a future.
+//! judges what an opened store holds, questions with their obvious answers, the meaning of appends, seeds, a watchdog, and waiting for a future.
 //!
 //! The tests themselves are in `tests/`, one file for each kind of question.
 
@@ -9,4 +9,5 @@ pub mod oracle;
 pub mod questions;
 pub mod script;
 pub mod seed;
+pub mod specification;
 pub mod watchdog;

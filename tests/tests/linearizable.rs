@@ -1,309 +1,387 @@
-//! Recorded histories of several threads, checked against the meaning of versions and conditions: there must be one order
-//! of all appends, true to the times at which they were called and answered, in which each answer is the right one.
-//!
-//! Positions give the order of the appends that happened. So what is left to find is a place in it for each refusal: a
-//! prefix of the log, no shorter than what had been acknowledged when the append was called, and without anything that
-//! was called after it was answered, at which exactly the checks that it names fail, with what it says of them.
+//! Recorded histories of several threads that append, transact, guard what they append and repeat it, while their store is killed
+//! or its disk fails: can they be explained by the meaning of the calls (`specification`)?
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![allow(clippy::cast_possible_truncation, reason = "a history has some hundred events")]
+#![allow(clippy::cast_possible_truncation, reason = "a history has some hundred calls")]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fastrand::Rng;
-use stratalog::disk::MemoryDisk;
-use stratalog::{Append, AppendError, ConditionKind, Expect, FailedCheck, NewEvent, Query, Store};
+use stratalog::disk::{Fault, FaultError, FaultPlan, MemoryDisk, OpKind};
+use stratalog::{AppendError, ConditionKind, EventId, Expect, Store};
 use stratalog_tests::block_on::block_on;
+use stratalog_tests::specification::{Answer, Asked, Call, Event, Log, Unit, stream_name};
 use stratalog_tests::{seed, watchdog};
 
 const CASES: &str = "STRATALOG_LINEARIZABLE_CASES";
 const THREADS: u64 = 4;
-const APPENDS: usize = 150;
+/// The most calls of a thread until the store is killed or closed.
+const CALLS: usize = 100;
 const STREAMS: u64 = 3;
 const TYPES: u64 = 2;
 const TAGS: u64 = 4;
 
-/// What an append asks of events: of one of the types, or of any, with all of these tags.
-#[derive(Debug, Clone)]
-struct Asked {
-    event_type: Option<u64>,
-    tags: Vec<u64>,
+/// What the threads of a history share.
+struct Shared {
+    clock: AtomicU64,
+    /// The number of the next event.
+    event: AtomicU64,
+    /// What was called, also what was not answered yet.
+    units: Mutex<Vec<Unit>>,
 }
 
-impl Asked {
-    fn random(random: &mut Rng) -> Self {
-        let event_type = (random.u8(0..3) == 0).then(|| random.u64(..TYPES));
-        let tags = match random.u8(0..8) {
-            0 => Vec::new(),
-            1 => vec![random.u64(..TAGS), random.u64(..TAGS)],
-            _ => vec![random.u64(..TAGS)],
-        };
-        Self { event_type, tags }
-    }
-
-    fn query(&self) -> Query {
-        let types = self.event_type.map(|event_type| format!("type-{event_type}"));
-        Query::any().types(types).tags(self.tags.iter().map(|tag| format!("tag-{tag}")))
-    }
-
-    fn matches(&self, event: &Event) -> bool {
-        self.event_type.is_none_or(|event_type| event_type == event.of_type)
-            && self.tags.iter().all(|tag| event.tags.contains(tag))
+impl Shared {
+    fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::SeqCst)
     }
 }
 
-#[derive(Debug, Clone)]
-struct Event {
-    stream: u64,
-    /// The number of its type.
-    of_type: u64,
-    tags: Vec<u64>,
+fn some_asked(random: &mut Rng) -> Asked {
+    let event_type = (random.u8(0..3) == 0).then(|| random.u64(..TYPES));
+    let tags = match random.u8(0..8) {
+        0 => Vec::new(),
+        1 => vec![random.u64(..TAGS), random.u64(..TAGS)],
+        _ => vec![random.u64(..TAGS)],
+    };
+    Asked { event_type, tags }
 }
 
-impl Event {
-    fn new_event(&self) -> NewEvent {
-        NewEvent::bytes(format!("type-{}", self.of_type), b"".as_slice())
-            .tags(self.tags.iter().map(|tag| format!("tag-{tag}")))
+/// An event that no other is like.
+fn some_event(random: &mut Rng, shared: &Shared, stream: u64, ids: bool) -> Event {
+    let payload = shared.event.fetch_add(1, Ordering::Relaxed);
+    let id = ids.then(|| {
+        if random.bool() {
+            return EventId::random();
+        }
+        let mut bytes = [0x55; 16];
+        bytes[8..].copy_from_slice(&payload.to_be_bytes());
+        EventId::from_bytes(bytes)
+    });
+    let tags = (0..TAGS).filter(|_| random.u8(0..4) == 0).collect();
+    Event { stream, event_type: random.u64(..TYPES), tags, payload, id }
+}
+
+fn some_expect(random: &mut Rng, store: &Store, stream: u64) -> Expect {
+    match random.u8(0..7) {
+        0 => Expect::NoStream,
+        1 => Expect::Exists,
+        2 | 3 => {
+            let head = store.stream_head(&stream_name(stream)).unwrap();
+            head.map_or(Expect::NoStream, Expect::Version)
+        }
+        _ => Expect::Any,
     }
 }
 
-/// One append, as its thread saw it.
-#[derive(Debug)]
-struct Call {
-    stream: u64,
-    expect: Expect,
-    conditions: Vec<(Asked, ConditionKind, u64)>,
-    events: Vec<Event>,
-    /// When it was called and answered, by a clock that all threads share.
-    called: u64,
-    answered: u64,
-    answer: Answer,
+/// A unit of which nothing was there before.
+fn some_unit(random: &mut Rng, store: &Store, shared: &Shared) -> Unit {
+    let mut unit = Unit::default();
+    let ids = random.u8(0..4) > 0;
+    let parts = [1, 1, 1, 2, 3][random.usize(0..5)];
+    let checked = if parts > 1 || random.u8(0..4) == 0 { random.usize(0..2) } else { 0 };
+    let head = store.head().get();
+    for part in 0..parts + checked {
+        let stream = random.u64(..STREAMS);
+        if unit.streams.iter().all(|(known, _)| *known != stream) {
+            unit.streams.push((stream, some_expect(random, store, stream)));
+        }
+        for _ in 0..if part < parts { random.u8(1..4) } else { 0 } {
+            unit.events.push(some_event(random, shared, stream, ids));
+        }
+    }
+    if random.u8(0..20) == 0 {
+        // Now and then it only checks.
+        unit.events.clear();
+    }
+    for _ in 0..random.u8(0..3) {
+        let asked = some_asked(random);
+        unit.conditions.push(match random.u8(0..8) {
+            0 => (asked, ConditionKind::FailIfExists, 0),
+            _ => (asked, ConditionKind::FailIf, head),
+        });
+    }
+    unit
 }
 
-/// What is said of a call's checks.
-#[derive(Debug, PartialEq, Eq)]
-struct Judgement {
-    stream: Stream,
-    /// The conditions that do not hold, with the positions of what fails them.
-    conditions: Vec<(usize, u64)>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Stream {
-    AsExpected,
-    /// The version of its last event.
-    Last(Option<u64>),
-}
-
-#[derive(Debug)]
-enum Answer {
-    Appended { first_position: u64, first_version: u64 },
-    Refused(Judgement),
-}
-
-impl Answer {
-    fn of(outcome: Result<stratalog::Receipt, AppendError>, store: &Store) -> Self {
-        let conflict = match outcome {
-            Ok(receipt) => {
-                let first_version = receipt.versions().start;
-                return Self::Appended {
-                    first_position: receipt.first_position().get(),
-                    first_version,
-                };
-            }
-            Err(AppendError::Conflict(conflict) | AppendError::AlreadyThere(conflict)) => conflict,
-            Err(other) => panic!("{other}"),
-        };
-        let (mut stream, mut conditions) = (Stream::AsExpected, Vec::new());
-        for check in conflict.failed() {
-            match check {
-                FailedCheck::Stream(failed) => stream = Stream::Last(failed.actual()),
-                FailedCheck::Condition(failed) => {
-                    assert!(failed.position() <= store.head(), "an answer that is not durable");
-                    conditions.push((failed.condition(), failed.position().get()));
-                }
-                other => panic!("{other}"),
+/// A unit that was called before, by whomever; often changed a little.
+fn some_repeated(random: &mut Rng, shared: &Shared) -> Option<Unit> {
+    let mut unit = {
+        let units = shared.units.lock().unwrap();
+        // Mostly one of the last, which may be in flight.
+        let most = if random.bool() { 6 } else { units.len().max(1) };
+        let back = random.usize(0..most);
+        units[..units.len().saturating_sub(back)].last()?.clone()
+    };
+    // Only what brings an id again can be told from something new.
+    unit.events.first()?.id?;
+    match random.u8(0..16) {
+        0 => drop(unit.events.pop()),
+        1 => {
+            let stream = unit.streams[0].0;
+            let ids = random.bool();
+            let another = some_event(random, shared, stream, ids);
+            unit.events.push(another);
+        }
+        2 => unit.events[0].payload += 1_000_000,
+        3 => {
+            let last = unit.events.len() - 1;
+            unit.events.swap(0, last);
+        }
+        4 => {
+            let others = unit.streams.len() == 1;
+            let stream = (unit.streams[0].0 + 1) % STREAMS;
+            if others {
+                unit.streams[0] = (stream, Expect::Any);
+                unit.events.iter_mut().for_each(|event| event.stream = stream);
             }
         }
-        Self::Refused(Judgement { stream, conditions })
+        5 => unit.streams[0].1 = Expect::Version(random.u64(0..20)),
+        6 => unit.conditions.clear(),
+        _ => {}
     }
+    (!unit.events.is_empty()).then_some(unit)
 }
 
-/// Submits an append as soon as there is room for it.
-fn submit(mut append: Append) -> Result<stratalog::Pending, AppendError> {
+/// Calls a unit, in one of the ways in which it can be called.
+fn call(random: &mut Rng, store: &Store, unit: &Unit) -> Result<Answer, AppendError> {
+    let is_append = unit.streams.len() == 1 && !unit.events.is_empty() && random.bool();
+    let soon = Duration::from_micros(50);
+    let happened = |first: Option<stratalog::Position>, repeated| {
+        Ok(Answer::Happened { first: first.map(stratalog::Position::get), repeated })
+    };
+    if is_append {
+        let (stream, expect) = unit.streams[0];
+        let events = unit.events.iter().map(Event::new_event);
+        let mut append = store.append(&stream_name(stream), expect, events);
+        for (asked, kind, after) in &unit.conditions {
+            append = match kind {
+                ConditionKind::FailIf => append.fail_if(asked.query(), *after),
+                ConditionKind::FailIfExists => append.fail_if_exists(asked.query()),
+            };
+        }
+        let receipt = match random.u8(0..4) {
+            0 => append.wait()?,
+            1 => block_on(append)?,
+            2 => {
+                let receipt = append.within(soon).wait()?;
+                receipt.durable().wait()?;
+                receipt
+            }
+            _ => submit(|| append.try_submit())?.wait()?,
+        };
+        return happened(Some(receipt.first_position()), receipt.is_repeated());
+    }
+    let mut transaction = store.transaction();
+    // Neighbours of one stream in one call or several; what is expected of a stream is said where it is named first.
+    let mut rest = &unit.events[..];
+    let mut said: Vec<u64> = Vec::new();
+    while let Some(first) = rest.first() {
+        let (stream, length) =
+            (first.stream, rest.iter().take_while(|e| e.stream == first.stream).count());
+        let (events, others) = rest.split_at(random.usize(1..=length));
+        let expect = unit.streams.iter().find(|(known, _)| *known == stream).unwrap().1;
+        let expect = if said.contains(&stream) { Expect::Any } else { expect };
+        said.push(stream);
+        let events = events.iter().map(Event::new_event);
+        transaction = transaction.append(&stream_name(stream), expect, events);
+        rest = others;
+    }
+    for (stream, expect) in &unit.streams {
+        if !said.contains(stream) || random.bool() {
+            transaction = transaction.expect(&stream_name(*stream), *expect);
+        }
+    }
+    for (asked, kind, after) in &unit.conditions {
+        transaction = match kind {
+            ConditionKind::FailIf => transaction.fail_if(asked.query(), *after),
+            ConditionKind::FailIfExists => transaction.fail_if_exists(asked.query()),
+        };
+    }
+    let receipt = match random.u8(0..4) {
+        0 => transaction.commit().wait()?,
+        1 => block_on(transaction.commit())?,
+        2 => {
+            let receipt = transaction.within(soon).commit().wait()?;
+            receipt.durable().wait()?;
+            receipt
+        }
+        _ => {
+            let mut commit = transaction.commit();
+            submit(|| commit.try_submit())?.wait()?
+        }
+    };
+    assert_eq!(receipt.event_ids().len(), unit.events.len());
+    happened(receipt.first_position(), receipt.is_repeated())
+}
+
+/// Submits as soon as there is room for it.
+fn submit<T>(mut submit: impl FnMut() -> Result<T, AppendError>) -> Result<T, AppendError> {
     loop {
-        match append.try_submit() {
+        match submit() {
             Err(AppendError::Busy) => std::thread::yield_now(),
             submitted => return submitted,
         }
     }
 }
 
-/// Appends at random, mostly about what came last, and records it.
-fn run_thread(store: &Store, clock: &AtomicU64, seed: u64) -> Vec<Call> {
-    let mut random = Rng::with_seed(seed);
-    let tick = || clock.fetch_add(1, Ordering::SeqCst);
-    (0..APPENDS)
-        .map(|_| {
-            let stream = random.u64(..STREAMS);
-            let events: Vec<Event> = (0..random.u8(1..4))
-                .map(|_| {
-                    let tags = (0..TAGS).filter(|_| random.u8(0..4) == 0).collect();
-                    Event { stream, of_type: random.u64(..TYPES), tags }
-                })
-                .collect();
-            let name = format!("stream-{stream}");
-            let head = store.head().get();
-            let expect = match random.u8(0..6) {
-                0 => Expect::NoStream,
-                1 => Expect::Exists,
-                2 | 3 => {
-                    store.stream_head(&name).unwrap().map_or(Expect::NoStream, Expect::Version)
-                }
-                _ => Expect::Any,
-            };
-            let conditions: Vec<_> = (0..random.u8(0..3))
-                .map(|_| match random.u8(0..8) {
-                    0 => (Asked::random(&mut random), ConditionKind::FailIfExists, 0),
-                    _ => (Asked::random(&mut random), ConditionKind::FailIf, head),
-                })
-                .collect();
-            let mut append = store.append(&name, expect, events.iter().map(Event::new_event));
-            for (asked, kind, after) in &conditions {
-                append = match kind {
-                    ConditionKind::FailIf => append.fail_if(asked.query(), *after),
-                    ConditionKind::FailIfExists => append.fail_if_exists(asked.query()),
-                };
-            }
-            let called = tick();
-            let outcome = match random.u8(0..3) {
-                0 => append.wait(),
-                1 => block_on(append),
-                _ => submit(append).and_then(stratalog::Pending::wait),
-            };
-            let answered = tick();
-            let answer = Answer::of(outcome, store);
-            Call { stream, expect, conditions, events, called, answered, answer }
-        })
-        .collect()
-}
-
-/// The order of what happened.
-struct Log<'a> {
-    /// With the first position of each.
-    appended: Vec<(u64, &'a Call)>,
-    events: Vec<&'a Event>,
-}
-
-impl<'a> Log<'a> {
-    fn of(calls: &'a [Call]) -> Self {
-        let first = |call: &'a Call| match call.answer {
-            Answer::Appended { first_position, .. } => Some((first_position, call)),
-            Answer::Refused(_) => None,
+/// Calls at random until it is told to stop, first what was lost before; records all of it.
+fn run_thread(
+    store: &Store,
+    shared: &Shared,
+    mut random: Rng,
+    lost: Vec<Unit>,
+    stopped: &AtomicBool,
+) -> Vec<Call> {
+    let mut calls: Vec<Call> = Vec::new();
+    let mut lost = lost.into_iter();
+    while calls.len() < CALLS && !stopped.load(Ordering::SeqCst) {
+        let unit = match lost.next() {
+            Some(lost) => Some(lost),
+            None if random.u8(0..3) == 0 => some_repeated(&mut random, shared),
+            None => Some(some_unit(&mut random, store, shared)),
         };
-        let mut appended: Vec<_> = calls.iter().filter_map(first).collect();
-        appended.sort_unstable_by_key(|(first, _)| *first);
-        let events = appended.iter().flat_map(|(_, call)| &call.events).collect();
-        Self { appended, events }
-    }
-
-    fn head(&self, stream: u64, upto: usize) -> Option<u64> {
-        let count = self.events[..upto].iter().filter(|event| event.stream == stream).count();
-        count.checked_sub(1).map(|last| last as u64)
-    }
-
-    /// What the checks of a call come to behind so many events.
-    fn judge(&self, call: &Call, upto: usize) -> Judgement {
-        let head = self.head(call.stream, upto);
-        let holds = match call.expect {
-            Expect::Any => true,
-            Expect::NoStream => head.is_none(),
-            Expect::Exists => head.is_some(),
-            Expect::Version(version) => head == Some(version),
-        };
-        let first = |asked: &Asked, after: u64| {
-            let mut behind = (after + 1..).zip(&self.events[..upto][(after as usize).min(upto)..]);
-            behind.find(|(_, event)| asked.matches(event)).map(|(position, _)| position)
-        };
-        let failed = call.conditions.iter().enumerate();
-        let failed = failed.filter_map(|(n, (asked, _, after))| Some((n, first(asked, *after)?)));
-        let stream = if holds { Stream::AsExpected } else { Stream::Last(head) };
-        Judgement { stream, conditions: failed.collect() }
-    }
-
-    /// Whether everything that was appended has its place, in an order that is true to the calls, with checks that held.
-    fn check_appended(&self) {
-        let mut next = 1;
-        let mut called_last = 0;
-        for (first, call) in &self.appended {
-            assert_eq!(*first, next, "positions have a gap");
-            let upto = (next - 1) as usize;
-            let right = Judgement { stream: Stream::AsExpected, conditions: Vec::new() };
-            assert_eq!(self.judge(call, upto), right, "{call:?}");
-            let Answer::Appended { first_version, .. } = call.answer else { unreachable!() };
-            assert_eq!(first_version, self.head(call.stream, upto).map_or(0, |last| last + 1));
-            // What comes behind in the order was not answered before what is before it was called.
-            assert!(call.answered > called_last, "{call:?}");
-            called_last = called_last.max(call.called);
-            next += call.events.len() as u64;
+        let Some(unit) = unit else { continue };
+        shared.units.lock().unwrap().push(unit.clone());
+        let called = shared.tick();
+        let answer = call(&mut random, store, &unit).unwrap_or_else(|error| Answer::of(&error));
+        assert!(answer.rests_on() <= store.head().get(), "an answer that is not durable");
+        let (answered, is_lost) = (shared.tick(), answer == Answer::Lost);
+        calls.push(Call { unit, called, answered, answer });
+        if is_lost {
+            break;
         }
     }
-
-    /// Whether there is a place for a refusal.
-    fn check_refused(&self, call: &Call) {
-        let Answer::Refused(judgement) = &call.answer else { return };
-        let before = self.appended.iter().filter(|(_, other)| other.answered < call.called);
-        let shortest = before.map(|(first, other)| first - 1 + other.events.len() as u64).max();
-        let shortest = shortest.unwrap_or(0);
-        let behind = self.appended.iter().filter(|(_, other)| other.called > call.answered);
-        let longest = behind.map(|(first, _)| first - 1).min().unwrap_or(self.events.len() as u64);
-        let ends = self.appended.iter().map(|(first, other)| first - 1 + other.events.len() as u64);
-        let mut places =
-            [0].into_iter().chain(ends).filter(|end| (shortest..=longest).contains(end));
-        assert!(
-            places.any(|end| self.judge(call, end as usize) == *judgement),
-            "nowhere from {shortest} to {longest}: {call:?}"
-        );
-    }
+    calls
 }
 
-/// How many appends of a history happened, and how many were refused.
-fn history(disk: &MemoryDisk, seed: u64) -> [usize; 2] {
+/// How a store ends.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Closed,
+    Killed,
+    Failed(Fault),
+}
+
+/// The calls between an opening of a store and its end; and what is on the disk then.
+fn run_until(
+    end: End,
+    disk: &MemoryDisk,
+    shared: &Shared,
+    random: &mut Rng,
+    mut lost: Vec<Unit>,
+) -> (Vec<Call>, MemoryDisk) {
     let store = Store::options().segment_bytes(64 << 10).open_on(Arc::new(disk.clone())).unwrap();
-    let clock = AtomicU64::new(1);
-    let calls: Vec<Call> = std::thread::scope(|scope| {
-        let (store, clock) = (&store, &clock);
-        let run = |thread| scope.spawn(move || run_thread(store, clock, seed * THREADS + thread));
-        let threads: Vec<_> = (0..THREADS).map(run).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    let stopped = AtomicBool::new(false);
+    let (mut calls, ended, image) = std::thread::scope(|scope| {
+        let (store, stopped) = (&store, &stopped);
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let random = random.fork();
+                let own = lost.split_off(lost.len() - lost.len() / (THREADS - thread) as usize);
+                scope.spawn(move || run_thread(store, shared, random, own, stopped))
+            })
+            .collect();
+        std::thread::sleep(Duration::from_micros(random.u64(0..4_000)));
+        let mut ended = u64::MAX;
+        let mut image = None;
+        match end {
+            End::Closed => {}
+            End::Killed => {
+                // Nobody knows what is answered from here on.
+                ended = shared.tick();
+                image = Some(disk.fork());
+                stopped.store(true, Ordering::SeqCst);
+            }
+            End::Failed(fault) => {
+                let plan = FaultPlan::new();
+                disk.set_faults(plan.inject(OpKind::WriteDurable, "segment-", 0, u64::MAX, fault));
+            }
+        }
+        let calls: Vec<Call> =
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        (calls, ended, image)
     });
-    let log = Log::of(&calls);
-    assert_eq!(store.head().get(), log.events.len() as u64);
-    log.check_appended();
-    for call in &calls {
-        log.check_refused(call);
+    let over = shared.tick();
+    for call in &mut calls {
+        if call.answered > ended {
+            call.answer = Answer::Lost;
+        }
+        if call.answer == Answer::Lost {
+            call.answered = over;
+        }
     }
-    [log.appended.len(), calls.len() - log.appended.len()]
+    // What was submitted is written, and the lock let go.
+    drop(store);
+    (calls, image.unwrap_or_else(|| disk.fork()))
+}
+
+/// How many units of a history happened, how many calls were repetitions, how many were refused, how many brought an id that
+/// was there, and how many were lost.
+fn history(seed: u64) -> [usize; 5] {
+    let mut random = Rng::with_seed(seed);
+    let shared = Shared {
+        clock: AtomicU64::new(1),
+        event: AtomicU64::new(0),
+        units: Mutex::new(Vec::new()),
+    };
+    // Every other history is of a disk that takes several writes at once.
+    let queue = seed.is_multiple_of(2).then_some(seed);
+    let mut disk = MemoryDisk::new();
+    let (mut calls, mut lost): (Vec<Call>, Vec<Unit>) = (Vec::new(), Vec::new());
+    for phase in 0..3 {
+        disk.set_queue(queue);
+        let end = match random.u8(0..5) {
+            _ if phase == 2 => End::Closed,
+            0 => End::Closed,
+            1 => End::Failed(Fault::Fail(FaultError::Io)),
+            2 => End::Failed(Fault::FailTorn { error: FaultError::Io, seed }),
+            _ => End::Killed,
+        };
+        let (phase, image) = run_until(end, &disk, &shared, &mut random, lost);
+        lost = phase.iter().filter(|c| c.answer == Answer::Lost).map(|c| c.unit.clone()).collect();
+        calls.extend(phase);
+        disk = image;
+    }
+    let store = Store::options().segment_bytes(64 << 10).open_on(Arc::new(disk)).unwrap();
+    let mut events = Vec::new();
+    let mut reader = store.read_all().forward();
+    while let Some(batch) = reader.next_batch().unwrap() {
+        events.extend(batch.iter().map(Event::read));
+    }
+    let log = Log::explain(events, &calls);
+    log.check_placed();
+    for call in &calls {
+        log.check_answer(call);
+    }
+    let count = |is: fn(&Answer) -> bool| calls.iter().filter(|call| is(&call.answer)).count();
+    [
+        log.units(),
+        count(|answer| matches!(answer, Answer::Happened { repeated: true, .. })),
+        count(|answer| matches!(answer, Answer::Refused(_))),
+        count(|answer| matches!(answer, Answer::Exists { .. })),
+        count(|answer| matches!(answer, Answer::Lost)),
+    ]
 }
 
 #[test]
 fn histories_of_several_threads_are_linearizable() {
-    let cases = std::env::var(CASES).map_or(24, |text| text.parse().expect("a number of cases"));
+    let cases = std::env::var(CASES).map_or(48, |text| text.parse().expect("a number of cases"));
     let first = seed::seed(1);
-    let mut counts = [0; 2];
+    let mut counts = [0; 5];
     for seed in first..first + cases {
         let test = "histories_of_several_threads_are_linearizable";
         let replay = seed::replay("linearizable", test, seed);
-        let done = watchdog::within(Duration::from_mins(2), &replay, move || {
-            // Every other history is of a disk that takes several writes at once.
-            let takes_several = seed.is_multiple_of(2);
-            let disk = if takes_several { MemoryDisk::with_queue(seed) } else { MemoryDisk::new() };
-            history(&disk, seed)
-        });
-        counts = [counts[0] + done[0], counts[1] + done[1]];
+        let done = watchdog::within(Duration::from_mins(2), &replay, move || history(seed));
+        counts.iter_mut().zip(done).for_each(|(count, done)| *count += done);
     }
-    println!("{} appends happened, {} were refused", counts[0], counts[1]);
-    assert!(counts.iter().all(|count| *count > 20 * usize::try_from(cases).unwrap()), "{counts:?}");
+    let [happened, repeated, refused, exists, lost] = counts;
+    println!(
+        "{happened} units happened, {repeated} calls were recognised, {refused} refused, {exists} \
+         brought an id that was there, {lost} were lost"
+    );
+    let cases = usize::try_from(cases).unwrap();
+    assert!(happened > 20 * cases && refused > 20 * cases && repeated > 10 * cases, "{counts:?}");
+    assert!(exists > cases && lost > cases / 2, "{counts:?}");
 }

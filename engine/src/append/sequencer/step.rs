@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::{Phase, Sequencer};
 use crate::append::conditions::Latest;
+use crate::append::expect::Expect;
 use crate::append::request::Request;
 use crate::append::targets::{StreamHead, Target};
 use crate::commit::{Batch, Chunk, Claim, Duty, Ticket};
@@ -93,7 +94,7 @@ impl Sequencer {
             }
         }
         if !holds || request.is_check() {
-            let ticket = self.judged_with(request, holds);
+            let ticket = self.judged_with(request);
             return Sequenced::Judged { holds, ticket };
         }
         let segment = self.active.live.number();
@@ -150,10 +151,9 @@ impl Sequencer {
         Some(StreamHead { events: last.map_or(0, |last| last + 1), position: None, term: None })
     }
 
-    /// What has to be durable before a request is answered that claims nothing: the last events of the streams that
-    /// its answer is based on. All of them where it is a check that holds, else those that are not as expected. Heads
-    /// that were looked up are kept.
-    fn judged_with(&mut self, request: &Request, holds: bool) -> Option<Arc<Ticket>> {
+    /// What has to be durable before a request is answered that claims nothing: the last events of the streams of which
+    /// its answer says something, also that they are as expected. Heads that were looked up are kept.
+    fn judged_with(&mut self, request: &Request) -> Option<Arc<Ticket>> {
         let mut based_on = None;
         for target in request.targets.iter() {
             let head = &target.head;
@@ -164,7 +164,7 @@ impl Sequencer {
             if position.is_none() {
                 self.heads.put(&target.name, head.last());
             }
-            if holds || !target.is_as_expected() {
+            if target.expect != Expect::Any || request.is_check() {
                 based_on = based_on.max(position);
             }
         }
