@@ -169,6 +169,11 @@ pub(crate) struct Run {
     /// The condition that each append has. All of its events have the tag that it is about, before those of `--tags`.
     #[arg(long, value_name = "WHAT", default_value = "none")]
     pub condition: ConditionName,
+    /// So many percent of the appends are sent twice with the same event ids, and are to be recognised: by producers while the
+    /// first is on its way, by others once it was acknowledged. All events have ids of the client's then, UUIDs of version 7.
+    /// What is recognised is no event, and its latency is not counted.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
+    pub retries: f64,
     /// Fills the store with so many events first, in other streams, each with one of the tags of `--tags`.
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with_all = ["verify", "input"])]
     pub fill: u64,
@@ -178,7 +183,7 @@ pub(crate) struct Run {
     pub queries: usize,
     /// Replays a log in JSON Lines (`stream`, `type`, `timestamp`, `data`), each stream in its order,
     /// and ends with the file; there is no warm-up then.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["payload", "batch", "streams", "zipf", "tags", "condition", "warmup"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["payload", "batch", "streams", "zipf", "tags", "condition", "retries", "warmup"])]
     pub input: Option<PathBuf>,
     /// What is random begins with this number.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -325,6 +330,10 @@ fn payload(text: &str) -> Result<usize, String> {
 
 fn tags(text: &str) -> Result<usize, String> {
     within(number(text)?, &0, &TAGS_MAX)
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    within(number(text)?, &0.0, &100.0)
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -13,8 +13,8 @@ use stratalog::limits::TAGS_MAX;
 use crate::AnyError;
 use crate::acks::Acks;
 use crate::ceiling::{Ceiling, Extent};
-use crate::cli::{ConditionName, Expected, Run};
-use crate::clients::client::{Checks, Client, Habits, Work, split};
+use crate::cli::{ConditionName, Expected, Run, StoreName};
+use crate::clients::client::{Checks, Client, Habits, Repeats, Work, split};
 use crate::clients::pacing::{Pace, Schedule, Slips};
 use crate::clients::readers::Readers;
 use crate::clients::window::{Clock, Progress, Recorded, Recorder, latencies};
@@ -23,7 +23,9 @@ use crate::folder::Folder;
 use crate::process;
 use crate::read::fill;
 use crate::report::environment::Environment;
-use crate::report::json::{Append, Condition, Latency, Query, Read, Report, Resources, Workload};
+use crate::report::json::{
+    Append, Condition, Latency, Query, Read, Report, Resources, Retry, Workload,
+};
 use crate::report::live::Live;
 use crate::report::percentiles;
 use crate::report::table;
@@ -171,6 +173,7 @@ pub(crate) fn load<T: Target>(
             log_bytes_per_event: per(content.log_bytes as f64, content.events),
         },
         condition: conditions(arguments, &clients),
+        retry: retries(arguments, &clients),
         read: readers_read(arguments, &read, seconds),
         query: if queries > 0 { Query::of(&asked, seconds) } else { Query::default() },
         resources: Resources {
@@ -192,6 +195,16 @@ fn conditions(arguments: &Run, clients: &[Client]) -> Condition {
     Condition { checked: sum(|checks| checks.checked), conflicts: sum(|checks| checks.conflicts) }
 }
 
+/// What came of appends that were sent twice, where there were any.
+fn retries(arguments: &Run, clients: &[Client]) -> Retry {
+    if arguments.retries == 0.0 {
+        return Retry::default();
+    }
+    let sum =
+        |of: fn(&Repeats) -> u64| Some(clients.iter().map(|client| of(client.repeats())).sum());
+    Retry { sent: sum(|repeats| repeats.sent), recognised: sum(|repeats| repeats.recognised) }
+}
+
 /// Whether its parts go together, where each client has streams of its own or not.
 fn check(arguments: &Run, kind: Kind, disjoint: bool) -> Result<(), AnyError> {
     if !disjoint && matches!(kind, Kind::Producers { .. }) {
@@ -203,6 +216,9 @@ fn check(arguments: &Run, kind: Kind, disjoint: bool) -> Result<(), AnyError> {
     if arguments.condition != ConditionName::None && arguments.tags == TAGS_MAX {
         let text = "--condition needs a tag of its own: give one less than the most to --tags";
         return Err(text.into());
+    }
+    if arguments.retries > 0.0 && arguments.place.store != StoreName::Stratalog {
+        return Err("--retries needs a store that recognises repeated appends: stratalog".into());
     }
     if arguments.queries > 0 && arguments.tags == 0 {
         return Err("--queries looks for tags, and no event has one: give --tags 1 or more".into());
@@ -230,6 +246,7 @@ fn prepare(arguments: &Run, clients: usize) -> Result<(Names, Vec<Work>), AnyErr
         pool: pool.clone(),
         tagging,
         conditions: conditions.clone(),
+        retries: arguments.retries,
         batch,
         choice,
         seed,
@@ -375,6 +392,7 @@ fn workload(
         readers: Some(arguments.readers),
         tags: made.then_some(arguments.tags),
         condition: made.then_some(arguments.condition.as_str()),
+        retries_percent: made.then_some(arguments.retries),
         queries: Some(arguments.queries),
         input: arguments.input.as_ref().map(|path| path.display().to_string()),
         seed: Some(arguments.seed),

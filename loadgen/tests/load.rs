@@ -201,6 +201,26 @@ fn conditions_are_judged_and_hold_where_nobody_else_uses_the_tag() {
 }
 
 #[test]
+fn appends_that_are_sent_twice_are_recognised_and_there_once() {
+    for words in [
+        "--writers 8 --retries 50 --condition after",
+        "--tasks 16 --retries 100 --batch 3 --condition exists",
+        "--producers 1 --inflight 64 --retries 30 --batch 3",
+    ] {
+        let report = assert_consistent(&format!("{words} --streams 100 --no-ceiling"));
+        let retry = |name: &str| report["retry"][name].as_u64().unwrap();
+        assert!(retry("sent") > 0);
+        assert_eq!(retry("sent"), retry("recognised"), "{words}");
+    }
+    let report = assert_consistent("--writers 2 --no-ceiling");
+    assert_eq!(report["retry"]["recognised"], Value::Null);
+    let error = fails(folder().path(), "run --retries 10 --store none --no-ceiling");
+    assert!(error.contains("recognises repeated appends"), "{error}");
+    let error = fails(folder().path(), "run --retries 101 --no-ceiling");
+    assert!(error.contains("from 0 to 100"), "{error}");
+}
+
+#[test]
 fn queries_without_tags_are_refused() {
     let folder = folder();
     let error = fails(folder.path(), "run --queries 1 --no-ceiling --duration 0.2");

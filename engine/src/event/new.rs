@@ -149,6 +149,17 @@ impl NewEvent {
         self
     }
 
+    /// As [`NewEvent::id`], for an event that is used again.
+    ///
+    /// ```
+    /// # use stratalog::{EventId, NewEvent};
+    /// let mut event = NewEvent::bytes("measured", b"21".as_slice());
+    /// event.set_id(EventId::random());
+    /// ```
+    pub fn set_id(&mut self, id: EventId) {
+        self.id = Some(id);
+    }
+
     /// Says when it happened, where that is not when it is recorded.
     #[must_use]
     pub fn at(mut self, occurred_at: impl Into<Timestamp>) -> Self {

@@ -7,7 +7,7 @@ use super::pacing::{Pace, Slips};
 use super::window::{Clock, Recorder, Tally};
 use crate::AnyError;
 use crate::acks::Acks;
-use crate::target::{Acknowledged, Condition, Expect, NewEvent, checksum};
+use crate::target::{Acknowledged, Condition, EventId, Expect, NewEvent, checksum};
 use crate::verify::Account;
 use crate::workload::EVENT_TYPE;
 use crate::workload::conditions::{Conditions, Drawn};
@@ -34,6 +34,7 @@ pub(crate) struct Client {
     pub recorder: Recorder,
     conflicts: u64,
     checks: Checks,
+    repeats: Repeats,
     slips: Slips,
 }
 
@@ -46,6 +47,13 @@ pub(crate) struct Checks {
     pub conflicts: u64,
 }
 
+/// What came of appends that were sent twice.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Repeats {
+    pub sent: u64,
+    pub recognised: u64,
+}
+
 /// Where the events come from.
 #[derive(Debug)]
 enum Source {
@@ -55,6 +63,8 @@ enum Source {
         pool: Pool,
         tagging: Tagging,
         conditions: Conditions,
+        /// How many percent of the appends are sent twice.
+        retries: f64,
         /// How many events were made, and how many may be.
         counter: u64,
         limit: u64,
@@ -71,6 +81,7 @@ pub(crate) enum Work {
         pool: Pool,
         tagging: Tagging,
         conditions: Conditions,
+        retries: f64,
         batch: usize,
         choice: Choice,
         seed: u64,
@@ -91,7 +102,7 @@ pub(crate) struct Habits {
 }
 
 /// An append that was decided on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Draft {
     slot: u32,
     /// Its first event in [`Client::events`].
@@ -101,6 +112,8 @@ pub(crate) struct Draft {
     /// The version that its first event has, where nobody is in between.
     version: u64,
     drawn: Drawn,
+    /// Whether it is sent twice.
+    twice: bool,
     checksums: Checksums,
 }
 
@@ -131,6 +144,11 @@ impl Checksums {
 }
 
 impl Draft {
+    /// Whether it is to be sent again, the same as before.
+    pub(crate) fn is_sent_twice(&self) -> bool {
+        self.twice
+    }
+
     /// What must hold besides its stream's version.
     pub(crate) fn condition(&self) -> Option<Condition> {
         self.drawn.condition()
@@ -147,13 +165,22 @@ impl Client {
         recorder: Recorder,
     ) -> Self {
         let (source, events) = match work {
-            Work::Made { pool, tagging, conditions, batch, choice, seed, limit } => {
+            Work::Made { pool, tagging, conditions, retries, batch, choice, seed, limit } => {
                 let payload = vec![0; pool.payload_bytes()];
                 let events = vec![NewEvent::bytes(EVENT_TYPE, payload); batch];
                 let random = fastrand::Rng::with_seed(seed.wrapping_add(number as u64));
                 let chooser = Chooser::new(&share, choice);
-                let source =
-                    Source::Made { chooser, random, pool, tagging, conditions, counter: 0, limit };
+                let counter = 0;
+                let source = Source::Made {
+                    chooser,
+                    random,
+                    pool,
+                    tagging,
+                    conditions,
+                    retries,
+                    counter,
+                    limit,
+                };
                 (source, events)
             }
             Work::Replay(events) => {
@@ -178,6 +205,7 @@ impl Client {
             recorder,
             conflicts: 0,
             checks: Checks::default(),
+            repeats: Repeats::default(),
             slips: Slips::default(),
         }
     }
@@ -185,9 +213,18 @@ impl Client {
     /// Decides on the next append; `None` where there is no more to append. Its events are those of
     /// [`Client::events`] until the next call.
     pub(crate) fn next(&mut self) -> Option<Draft> {
-        let mut drawn = Drawn::None;
+        let (mut drawn, mut twice) = (Drawn::None, false);
         let (slot, first, events) = match &mut self.source {
-            Source::Made { chooser, random, pool, tagging, conditions, counter, limit } => {
+            Source::Made {
+                chooser,
+                random,
+                pool,
+                tagging,
+                conditions,
+                retries,
+                counter,
+                limit,
+            } => {
                 if *counter >= *limit {
                     return None;
                 }
@@ -195,8 +232,12 @@ impl Client {
                 for event in &mut self.events {
                     pool.fill(event.payload_mut(), self.number, *counter);
                     tagging.tag(event, drawn.tag(), *counter, random);
+                    if *retries > 0.0 {
+                        event.set_id(EventId::random());
+                    }
                     *counter += 1;
                 }
+                twice = *retries > 0.0 && random.f64() * 100.0 < *retries;
                 (chooser.choose(random), 0, self.events.len())
             }
             Source::Replay { slots, next } => {
@@ -218,6 +259,7 @@ impl Client {
             bytes: to_u32(bytes),
             version,
             drawn,
+            twice,
             checksums,
         })
     }
@@ -306,13 +348,30 @@ impl Client {
         if let Some(ledger) = &mut self.ledger {
             let account = &mut ledger[slot];
             for (after, checksum) in (0..).zip(draft.checksums.as_slice()) {
-                let Acknowledged { version, position } = acknowledged;
+                let Acknowledged { version, position, .. } = acknowledged;
                 account.add(version + after, position + after, *checksum);
             }
         }
         if let Some(acks) = &mut self.acks {
             let stream = self.names.get(self.share.stream(slot));
             acks.acknowledged(&stream, draft.version, draft.checksums.as_slice())?;
+        }
+        Ok(())
+    }
+
+    /// The append, which was sent for the second time, was acknowledged.
+    pub(crate) fn repeated(
+        &mut self,
+        draft: &Draft,
+        acknowledged: Acknowledged,
+    ) -> Result<(), AnyError> {
+        self.repeats.sent += 1;
+        self.repeats.recognised += u64::from(acknowledged.repeated);
+        let is_it = !self.exact || acknowledged.version == draft.version;
+        if !acknowledged.repeated || !is_it {
+            let stream = &*self.stream(draft);
+            let (sent, found) = (draft.version, acknowledged.version);
+            return Err(format!("{stream}: {sent} was sent twice, and became {found}").into());
         }
         Ok(())
     }
@@ -336,6 +395,10 @@ impl Client {
 
     pub(crate) fn checks(&self) -> &Checks {
         &self.checks
+    }
+
+    pub(crate) fn repeats(&self) -> &Repeats {
+        &self.repeats
     }
 
     pub(crate) fn slips(&self) -> Slips {

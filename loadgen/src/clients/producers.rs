@@ -26,6 +26,8 @@ struct Window<P> {
 struct OnItsWay<P> {
     draft: Draft,
     since: u64,
+    /// Whether it is sent for the second time.
+    again: bool,
     pending: P,
 }
 
@@ -59,22 +61,11 @@ pub(crate) fn run<T: Target>(
             window.wait_for_oldest(&mut client, clock)?;
         }
         client.sending(&draft)?;
-        let expect = client.expect(&draft);
-        let (stream, events) = (client.stream(&draft), client.events(&draft));
-        let mut append = target.append(&stream, expect, draft.condition(), events);
-        let pending = loop {
-            match append.try_submit().map_err(Refused::into_error)? {
-                Some(pending) => break pending,
-                // The store holds as much as it will: what it has must go first.
-                None if !window.appends.is_empty() => {
-                    window.wait_for_oldest(&mut client, clock)?;
-                }
-                // It waits for something else, such as its next file.
-                None => std::thread::sleep(Duration::from_nanos(NAP_NS)),
-            }
-        };
-        window.appends.push_back(OnItsWay { draft, since, pending });
+        window.send(target, &mut client, clock, draft.clone(), since, false)?;
         sends = sends.wrapping_add(1);
+        if draft.is_sent_twice() {
+            window.send(target, &mut client, clock, draft, since, true)?;
+        }
         if sends.is_multiple_of(SENDS_BETWEEN_LOOKS) {
             window.harvest(&mut client, clock)?;
         }
@@ -88,12 +79,41 @@ pub(crate) fn run<T: Target>(
 }
 
 impl<P: Pending> Window<P> {
+    /// Sends an append, as soon as the store has room for it.
+    fn send<T: Target>(
+        &mut self,
+        target: &T,
+        client: &mut Client,
+        clock: &Clock,
+        draft: Draft,
+        since: u64,
+        again: bool,
+    ) -> Result<(), AnyError>
+    where
+        T::Append: Append<Pending = P>,
+    {
+        let expect = client.expect(&draft);
+        let (stream, events) = (client.stream(&draft), client.events(&draft));
+        let mut append = target.append(&stream, expect, draft.condition(), events);
+        let pending = loop {
+            match append.try_submit().map_err(Refused::into_error)? {
+                Some(pending) => break pending,
+                // The store holds as much as it will: what it has must go first.
+                None if !self.appends.is_empty() => self.wait_for_oldest(client, clock)?,
+                // It waits for something else, such as its next file.
+                None => std::thread::sleep(Duration::from_nanos(NAP_NS)),
+            }
+        };
+        self.appends.push_back(OnItsWay { draft, since, again, pending });
+        Ok(())
+    }
+
     /// Blocks for the oldest, and takes off all that have become durable with it.
     fn wait_for_oldest(&mut self, client: &mut Client, clock: &Clock) -> Result<(), AnyError> {
-        if let Some(OnItsWay { draft, since, pending }) = self.appends.pop_front() {
+        if let Some(OnItsWay { draft, since, again, pending }) = self.appends.pop_front() {
             let acknowledged = pending.wait().map_err(Refused::into_error)?;
             let now = clock.now();
-            client.acknowledged(clock, &draft, acknowledged, since, now)?;
+            settle(client, clock, &draft, again, acknowledged, since, now)?;
             self.take_off(client, clock, now)?;
         }
         Ok(())
@@ -131,10 +151,26 @@ impl<P: Pending> Window<P> {
         now: u64,
     ) -> Result<(), AnyError> {
         match self.appends.pop_front() {
-            Some(OnItsWay { draft, since, .. }) => {
-                client.acknowledged(clock, &draft, acknowledged, since, now)
+            Some(OnItsWay { draft, since, again, .. }) => {
+                settle(client, clock, &draft, again, acknowledged, since, now)
             }
             None => Ok(()),
         }
+    }
+}
+
+fn settle(
+    client: &mut Client,
+    clock: &Clock,
+    draft: &Draft,
+    again: bool,
+    acknowledged: Acknowledged,
+    since: u64,
+    now: u64,
+) -> Result<(), AnyError> {
+    if again {
+        client.repeated(draft, acknowledged)
+    } else {
+        client.acknowledged(clock, draft, acknowledged, since, now)
     }
 }

@@ -41,6 +41,14 @@ pub(crate) fn run<T: Target>(
         };
         now = clock.now();
         client.acknowledged(clock, &draft, acknowledged, since, now)?;
+        if draft.is_sent_twice() {
+            let expect = client.expect(&draft);
+            let (stream, events) = (client.stream(&draft), client.events(&draft));
+            let append = target.append(&stream, expect, draft.condition(), events);
+            let acknowledged = append.wait().map_err(Refused::into_error)?;
+            client.repeated(&draft, acknowledged)?;
+            now = clock.now();
+        }
     }
     client.finish(end_of(clock));
     Ok(client)

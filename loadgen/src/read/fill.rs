@@ -61,7 +61,8 @@ pub(super) fn producer(
 ) -> Client {
     let share = Share::of(0, 1, names.len());
     let (conditions, choice) = (Conditions::None, Choice::Turns);
-    let work = Work::Made { pool, tagging, conditions, batch: 1, choice, seed, limit };
+    let retries = 0.0;
+    let work = Work::Made { pool, tagging, conditions, retries, batch: 1, choice, seed, limit };
     let habits = Habits { exact: true, ledger: false, acks: None, pace: Pace::Closed };
     Client::new(0, names, share, work, habits, Recorder::new())
 }

@@ -18,6 +18,7 @@ pub(crate) struct Report {
     pub environment: Environment,
     pub append: Append,
     pub condition: Condition,
+    pub retry: Retry,
     pub read: Read,
     pub query: Query,
     pub resources: Resources,
@@ -48,6 +49,8 @@ pub(crate) struct Workload {
     pub tags: Option<usize>,
     /// The condition that each append has.
     pub condition: Option<&'static str>,
+    /// How many percent of the appends are sent twice.
+    pub retries_percent: Option<f64>,
     /// How many threads query tags beside the appends.
     pub queries: Option<usize>,
     /// Whether the page cache of the store's files was dropped before it was read.
@@ -98,6 +101,14 @@ pub(crate) struct Condition {
     pub checked: Option<u64>,
     /// How often one did not hold; the append was tried again.
     pub conflicts: Option<u64>,
+}
+
+/// Of appends that were sent twice.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Retry {
+    pub sent: Option<u64>,
+    /// How many got the receipt of the first time.
+    pub recognised: Option<u64>,
 }
 
 /// Bytes are those of frames for scans, and of payloads for streams.
@@ -223,6 +234,8 @@ mod tests {
             "/append/conflicts",
             "/condition/checked",
             "/condition/conflicts",
+            "/retry/sent",
+            "/retry/recognised",
             "/append/seconds",
             "/append/events_per_second",
             "/append/bytes_per_second",

@@ -39,6 +39,8 @@ pub(crate) fn report(report: &Report) -> String {
     rows.add("events", append.events.map(whole));
     rows.add("conditions judged", report.condition.checked.map(whole));
     rows.add("conditions that did not hold", report.condition.conflicts.map(whole));
+    rows.add("appends sent twice", report.retry.sent.map(whole));
+    rows.add("of those recognised", report.retry.recognised.map(whole));
     rows.add("conflicts", append.conflicts.filter(|&conflicts| conflicts > 0).map(whole));
     rows.add("seconds", append.seconds.map(|seconds| format!("{seconds:.2}")));
     rows.add("events/s", append.events_per_second.map(rounded));

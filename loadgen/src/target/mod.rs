@@ -12,7 +12,7 @@ pub(crate) mod stratalog;
 use std::path::Path;
 
 use ::stratalog::TagsIter;
-pub(crate) use ::stratalog::{Expect, NewEvent};
+pub(crate) use ::stratalog::{EventId, Expect, NewEvent};
 
 use crate::AnyError;
 use crate::workload::tags::Tag;
@@ -105,6 +105,8 @@ pub(crate) trait Pending:
 pub(crate) struct Acknowledged {
     pub version: u64,
     pub position: u64,
+    /// Whether the store has recognised that it was there before.
+    pub repeated: bool,
 }
 
 /// Why an append did not happen.

@@ -44,7 +44,7 @@ impl Target for NoStore {
         for event in events {
             std::hint::black_box(event.payload());
         }
-        Done(Acknowledged { version, position })
+        Done(Acknowledged { version, position, repeated: false })
     }
 
     fn read_stream(&self, _: &str, _: impl FnMut(Seen<'_>)) -> Result<(), AnyError> {

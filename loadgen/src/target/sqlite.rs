@@ -452,8 +452,11 @@ impl Writer {
         if let Some(next) = self.next_versions.get_mut(&*append.stream) {
             *next = version;
         }
-        let acknowledged =
-            Acknowledged { version: unsigned(first)?, position: unsigned(self.next_position)? };
+        let acknowledged = Acknowledged {
+            version: unsigned(first)?,
+            position: unsigned(self.next_position)?,
+            repeated: false,
+        };
         self.next_position = position;
         Ok(Ok(acknowledged))
     }

@@ -175,6 +175,7 @@ fn outcome(outcome: Result<Receipt, AppendError>) -> Result<Acknowledged, Refuse
         Ok(receipt) => Ok(Acknowledged {
             version: receipt.versions().start,
             position: receipt.first_position().get(),
+            repeated: receipt.is_repeated(),
         }),
         Err(error) => Err(refused(error)),
     }
