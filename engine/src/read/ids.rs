@@ -53,7 +53,7 @@ impl Reads {
         loop {
             // In this order: the catalog has every segment up to the watermark.
             let watermark = self.watermark.get();
-            let catalog = self.catalogs.load();
+            let catalog = self.catalogs.look();
             let mut found = Vec::new();
             let mut looked_at = from;
             let looked = catalog
@@ -106,6 +106,15 @@ impl Reads {
                 sought.not_before.unwrap_or(random_since) <= recorded_last
             };
             let mut wanted = sought.iter().enumerate().filter(may_be_there).peekable();
+            if wanted.peek().is_none() {
+                continue;
+            }
+            // Most ids are new, which the least and the greatest one of a run tell. Nothing is shared with other threads
+            // by that look: many of them ask at once.
+            let may_have = |(_, sought): &(usize, &SoughtId)| {
+                run.look().as_deref().is_none_or(|open| open.terms.may_have_id(&sought.id))
+            };
+            let mut wanted = wanted.filter(may_have).peekable();
             if wanted.peek().is_none() {
                 continue;
             }

@@ -108,6 +108,13 @@ impl<M: Deref<Target = [u8]>> TermRun<M> {
         Ok(None)
     }
 
+    /// Whether this id is among those that the run can have, by its least and its greatest one.
+    #[inline]
+    pub(crate) fn may_have_id(&self, id: &[u8; 16]) -> bool {
+        let header = self.header();
+        header.least_id <= *id && *id <= header.greatest_id
+    }
+
     /// The ordinals of the events that may have this id, increasing: nearly always one or none. Nothing
     /// but the header is looked at where the id is not among those that the run can have.
     pub(crate) fn find_id(
@@ -116,7 +123,7 @@ impl<M: Deref<Target = [u8]>> TermRun<M> {
     ) -> Result<impl DoubleEndedIterator<Item = Result<u32, IndexDamage>> + '_, IndexDamage> {
         let (view, header) = (self.view(), self.header());
         let key = id_key(Term::id(&id).xxh3_64());
-        let ids = if header.least_id <= id && id <= header.greatest_id {
+        let ids = if self.may_have_id(&id) {
             view.id_bucket(id_bucket_of(key, view.id_buckets()))?
         } else {
             &[]
