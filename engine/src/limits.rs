@@ -64,6 +64,9 @@ pub const BATCH_BYTES_BESIDE: u64 = 128 << 10;
 /// Where no more threads than this wait for a batch, one of them leads it; where more do, the commit
 /// thread.
 pub const OFFER_WAITERS_MAX: u32 = 4;
+/// How many threads that have nothing in a batch, but wait to be told of it, are woken when it has ended, before the next
+/// one has ended as well; all of them where nothing is being written.
+pub const WATCHERS_WOKEN_MAX: u32 = 4;
 /// How many closed batches may wait for the device before claims wait too.
 pub const CLOSED_BATCHES_MAX: usize = 8;
 /// How many segments may be full but not yet sealed and indexed before appends wait.

@@ -112,7 +112,7 @@ impl Begin {
             match std::mem::replace(&mut self.waits_for, WaitsFor::Nothing) {
                 WaitsFor::Nothing => {}
                 WaitsFor::Room(listener) => listener.wait(),
-                WaitsFor::Batch(ticket, _) => self.batch_ended(&ticket, ticket.wait())?,
+                WaitsFor::Batch(ticket, _) => self.batch_ended(&ticket, ticket.watch())?,
             }
             match self.attempt()? {
                 Begun::Done(awaited) => return Ok(awaited),

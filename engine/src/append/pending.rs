@@ -110,7 +110,11 @@ impl Awaited {
         while let Some(mut begin) = self.deciding.take() {
             self = begin.block()?;
         }
-        let outcome = self.ticket.as_ref().map_or(Outcome::Durable, |ticket| ticket.wait());
+        let outcome = match (&self.ticket, &self.decided) {
+            (None, _) => Outcome::Durable,
+            (Some(ticket), Some(Decided::Judged { .. })) => ticket.watch(),
+            (Some(ticket), _) => ticket.wait(),
+        };
         self.settle(outcome)
     }
 

@@ -133,6 +133,7 @@ impl Leader {
             let bytes = prefix.bytes_mut();
             bytes.copy_from_slice(&self.tail_block[..bytes.len()]);
         }
+        batch.ticket.write_begins();
         let header = self.header(&mut batch);
         self.chain = header.chain;
         let last_position = batch.last_position();

@@ -21,6 +21,7 @@ mod pool;
 mod read_chunk;
 mod stage;
 mod ticket;
+mod watchers;
 mod watermark;
 
 pub(crate) use batch::Batch;
@@ -36,4 +37,5 @@ pub(crate) use pool::ChunkPool;
 pub(crate) use read_chunk::ReadChunk;
 pub(crate) use stage::{Duty, Found, Manner, Stage, Successor, Waiting};
 pub(crate) use ticket::{Leads, Outcome, Ticket, WakerSlot};
+pub(crate) use watchers::Watchers;
 pub(crate) use watermark::Watermark;

@@ -15,6 +15,7 @@ use super::chunk::{Chunk, ChunkRef};
 use super::pool::ChunkPool;
 use super::stage::{Duty, Found, Manner, Stage, Staged, Successor, Waiting};
 use super::ticket::{Leads, Outcome, Ticket, WakerSlot};
+use super::watchers::Watchers;
 use crate::error::Poisoned;
 use crate::format::checksum::{SegmentIdentity, SegmentKey, StoreId};
 use crate::limits::{BATCH_BYTES_BESIDE, BLOCK, CHUNK_BYTES};
@@ -47,7 +48,7 @@ impl Leads for NobodyLeads {
 }
 
 fn ticket() -> Arc<Ticket> {
-    Arc::new(Ticket::new(Weak::<NobodyLeads>::new()))
+    Arc::new(Ticket::new(Weak::<NobodyLeads>::new(), Arc::default()))
 }
 
 fn poisoned() -> Poisoned {
@@ -126,6 +127,51 @@ fn every_thread_that_waits_for_a_batch_is_woken() {
         ticket.finish(Outcome::Unknown);
         for waiter in waiters {
             assert_eq!(waiter.join().expect("it ends well"), Outcome::Durable);
+        }
+    });
+}
+
+/// Those who look on are all woken, each by the one before or by the end of the next batch, though only one is while that
+/// is being written; also where one of them is in the way who looks on at the next batch.
+#[test]
+fn every_thread_that_looks_on_is_woken() {
+    for watched in [[0, 0], [0, 1], [1, 0]] {
+        bounded(2, move || {
+            let watchers = Arc::new(Watchers::waking(1));
+            let ticket = || {
+                let leads = Weak::<NobodyLeads>::new();
+                Arc::new(Ticket::new(leads, Arc::clone(&watchers)))
+            };
+            let tickets = [ticket(), ticket()];
+            let threads = watched.map(|number| {
+                let ticket = Arc::clone(&tickets[number]);
+                thread::spawn(move || ticket.watch())
+            });
+            for ticket in &tickets {
+                ticket.write_begins();
+                ticket.finish(Outcome::Durable);
+            }
+            for thread in threads {
+                assert_eq!(thread.join().expect("it ends well"), Outcome::Durable);
+            }
+        });
+    }
+}
+
+/// Where nothing is being written, nobody waits for the end of another batch.
+#[test]
+fn those_who_look_on_wake_each_other_where_nothing_is_written() {
+    bounded(2, || {
+        let ticket =
+            Arc::new(Ticket::new(Weak::<NobodyLeads>::new(), Arc::new(Watchers::waking(1))));
+        let threads = [(), ()].map(|()| {
+            let ticket = Arc::clone(&ticket);
+            thread::spawn(move || ticket.watch())
+        });
+        ticket.write_begins();
+        ticket.give_up(&poisoned());
+        for thread in threads {
+            assert_eq!(thread.join().expect("it ends well"), Outcome::Unknown);
         }
     });
 }
@@ -279,7 +325,7 @@ fn append(model: &LoomArc<Model>, manner: Manner) -> Option<Arc<Ticket>> {
     if sequence.stage.open.is_none() {
         let leads = Arc::new(ModelLeads(LoomArc::clone(model)));
         let weak = Arc::downgrade(&leads);
-        let ticket = Arc::new(Ticket::new(weak));
+        let ticket = Arc::new(Ticket::new(weak, Arc::default()));
         sequence.batches += 1;
         let number = sequence.batches;
         sequence.in_flight.push((Arc::clone(&ticket), leads));

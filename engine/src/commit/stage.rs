@@ -374,7 +374,7 @@ mod tests {
 
     fn append(stage: &mut Stage<Few>, manner: Manner) -> Duty<Few> {
         stage.open.get_or_insert_with(|| Few {
-            ticket: Arc::new(Ticket::new(Weak::<NobodyLeads>::new())),
+            ticket: Arc::new(Ticket::new(Weak::<NobodyLeads>::new(), Arc::default())),
             waiting: Waiting::default(),
         });
         stage.claimed(manner)

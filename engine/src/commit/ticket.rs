@@ -6,12 +6,13 @@
 //! for. Calls `sync` only.
 
 use std::fmt::Debug;
-use std::sync::{OnceLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 
+use super::watchers::Watchers;
 use crate::error::Poisoned;
 use crate::limits::{APPEND_BYTES_MAX, BATCH_BYTES_FULL};
-use crate::sync::{Mutex, Ordering, WaitWord, lock, yield_now};
+use crate::sync::{AtomicBool, Mutex, Ordering, WaitWord, lock, yield_now};
 
 const PENDING: u32 = 0;
 /// One of the threads that wait is to lead the batch.
@@ -52,6 +53,9 @@ pub(crate) struct Ticket {
     filled: WaitWord,
     /// One of the states, and [`SLEEPERS`].
     state: WaitWord,
+    /// Whether its write has begun.
+    is_written: AtomicBool,
+    watchers: Arc<Watchers>,
     /// Of the tasks that wait. Taken once, after the last change of the state.
     wakers: Mutex<Vec<Waker>>,
     /// Why the outcome is unknown.
@@ -65,10 +69,12 @@ pub(crate) struct Ticket {
 pub(crate) struct WakerSlot(Option<usize>);
 
 impl Ticket {
-    pub(crate) fn new(leads: Weak<dyn Leads>) -> Self {
+    pub(crate) fn new(leads: Weak<dyn Leads>, watchers: Arc<Watchers>) -> Self {
         Self {
             filled: WaitWord::new(0),
             state: WaitWord::new(PENDING),
+            is_written: AtomicBool::new(false),
+            watchers,
             wakers: Mutex::new(Vec::new()),
             reason: OnceLock::new(),
             leads,
@@ -123,6 +129,12 @@ impl Ticket {
         }
     }
 
+    /// Its write begins. By its leader, once, and before the outcome is told.
+    pub(crate) fn write_begins(&self) {
+        self.is_written.store(true, Ordering::Release);
+        self.watchers.write_begins();
+    }
+
     /// Tells everybody who waits how the batch ended. The first word counts.
     pub(crate) fn finish(&self, outcome: Outcome) {
         let code = match outcome {
@@ -144,6 +156,7 @@ impl Ticket {
         if before & SLEEPERS != 0 {
             self.state.wake_one();
         }
+        self.watchers.batch_ends(self.is_written.load(Ordering::Acquire));
         // A task that has left its waker before this is woken; one that comes later sees the state.
         let wakers = std::mem::take(&mut *lock(&self.wakers));
         for waker in wakers {
@@ -201,6 +214,12 @@ impl Ticket {
                 _ => self.state.sleep(state, None),
             }
         }
+    }
+
+    /// Blocks until the batch has ended, for a thread that has nothing in it but is to be told of something in it. It does not
+    /// lead; see `watchers`.
+    pub(crate) fn watch(&self) -> Outcome {
+        self.outcome().unwrap_or_else(|| self.watchers.wait(|| self.outcome()))
     }
 
     /// Leaves a waker, unless the batch has ended. A slot belongs to one ticket.

@@ -19,7 +19,7 @@ use super::newest::{NewestTags, TagTable};
 use super::request::Request;
 use crate::commit::{
     Batch, Chunk, ChunkPool, Found, Leads, LiveSegment, LiveStart, Stage, Successor, Ticket,
-    Waiting,
+    Waiting, Watchers,
 };
 use crate::disk::DiskFile;
 use crate::error::{FileError, Poisoned};
@@ -112,6 +112,7 @@ pub(crate) struct Sequencer {
     /// The most memory that indexes may take.
     index_bytes: u64,
     pool: Arc<ChunkPool>,
+    watchers: Arc<Watchers>,
     /// Who leads a batch that is offered to the threads that wait for it.
     leads: Weak<dyn Leads>,
 }
@@ -136,6 +137,7 @@ impl Sequencer {
             newest_tags: NewestTags::new(resume.index_bytes / INDEX_SHARE_NEWEST),
             index_bytes: resume.index_bytes,
             pool: Arc::default(),
+            watchers: Arc::default(),
             leads,
         }
     }
@@ -281,7 +283,7 @@ impl Sequencer {
         let header = Chunk::claim(&chunk, BATCH_HEADER_BYTES as u64)
             .expect("the chunk was chosen to have room for it");
         assert_eq!(header.start(), offset, "claims of a chunk are dense");
-        let ticket = Arc::new(Ticket::new(Weak::clone(&self.leads)));
+        let ticket = Arc::new(Ticket::new(Weak::clone(&self.leads), Arc::clone(&self.watchers)));
         self.in_flight.push_back((self.next_position, Arc::clone(&ticket)));
         self.stage.open = Some(Batch {
             segment: Arc::clone(&active.live),
