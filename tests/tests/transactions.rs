@@ -360,11 +360,25 @@ fn whatever_is_wrong_with_a_checkpoint_is_an_error_of_its_own() {
     let (one, other) = (first.moved_to(1), first.moved_to(0));
     let twice = store.transaction().checkpoint(&one).checkpoint(&other).commit().wait();
     assert!(matches!(twice, Err(AppendError::CheckpointTwice { .. })), "{twice:?}");
+    // What has no room for it is refused as ever.
+    let mut bytes = 16_300;
+    let full = loop {
+        let large = NewEvent::bytes("noted", vec![0; bytes]);
+        let full = store.transaction().append("full", Expect::Any, [large]).checkpoint(&one);
+        match full.commit().submit() {
+            Ok(_) => break bytes,
+            Err(AppendError::TooLarge { .. }) => bytes -= 1,
+            Err(other) => panic!("{other}"),
+        }
+    };
+    assert!((15_000..16_300).contains(&full), "{full}");
+    store.flush().unwrap();
+    assert_eq!(store.stream_head("full").unwrap(), Some(0));
     assert!(store.checkpoint("").is_err());
     assert!(store.checkpoint(&"x".repeat(244)).is_ok());
     assert!(store.checkpoint(&"x".repeat(245)).is_err());
-    assert_eq!(store.head().get(), 1);
-    commit(&one).unwrap();
+    assert_eq!(store.head().get(), 3);
+    commit(&one.moved_to(1)).unwrap();
 }
 
 /// Several runners of the same consumer, which die and begin again at random: each event is dealt with once.

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::expect::Expect;
-use super::request::Request;
+use super::request::{Part, Request};
+use super::writer::Writer;
 use crate::error::{AppendError, ReadError};
 use crate::event::{NewEvent, Position, check_stream};
 use crate::read::{ReadStream, Reads};
@@ -75,7 +76,12 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`AppendError`], where it is not one that was moved, or is behind the head.
-    pub(super) fn add_to(&self, request: &mut Request, head: Position) -> Result<(), AppendError> {
+    pub(super) fn add_to(
+        &self,
+        request: &mut Request,
+        head: Position,
+        writer: Option<&Writer>,
+    ) -> Result<(), AppendError> {
         let Self { position, .. } = *self;
         let consumer = || self.consumer.clone();
         if position > head {
@@ -90,13 +96,13 @@ impl Checkpoint {
             None => Expect::NoStream,
         };
         let stream = stream_of(&self.consumer);
-        let is_it = |part: &super::request::Part| request.targets[part.target].name == stream;
+        let is_it = |part: &Part| request.targets[part.target].name == stream;
         if request.parts.iter().any(is_it) {
             return Err(AppendError::CheckpointTwice { consumer: consumer() });
         }
         let stored = Stored { position: position.0 };
         let event = NewEvent::json(CATEGORY, &stored).map_err(AppendError::Invalid)?;
-        request.add_own(&stream, expect, &event)
+        request.add_own(&stream, expect, &event, writer)
     }
 }
 

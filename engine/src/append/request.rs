@@ -93,7 +93,6 @@ impl Request {
         writer: Option<&Writer>,
     ) -> Result<(), AppendError> {
         check_user_name(NamePart::Stream, stream).map_err(EncodeError::Name)?;
-        let bytes_max = writer.map_or(APPEND_BYTES_MAX, Writer::bytes_max);
         let target = self.targets.enter(stream, expect)?;
         let hash = self.targets[target].hash;
         // The sequence step would wait for memory under its lock; so that is fetched beside the encoding, each step
@@ -108,16 +107,7 @@ impl Request {
         let before = encoded.events.len();
         for event in events {
             event.encode(&mut EventEncoder { stream, now, encoded })?;
-            if encoded.events.len() > APPEND_EVENTS_MAX {
-                return Err(AppendError::TooManyEvents { stream: stream.into() });
-            }
-            let bytes = encoded.bytes();
-            if bytes > bytes_max {
-                return Err(AppendError::TooLarge { stream: stream.into(), bytes, bytes_max });
-            }
-            if encoded.tags.len() > APPEND_TAGS_MAX {
-                return Err(AppendError::TooManyTags { stream: stream.into() });
-            }
+            check_bounds(encoded, stream, writer)?;
         }
         #[expect(clippy::cast_possible_truncation, reason = "at most APPEND_EVENTS_MAX")]
         let events = (encoded.events.len() - before) as u32;
@@ -138,15 +128,14 @@ impl Request {
         stream: &str,
         expect: Expect,
         event: &NewEvent,
+        writer: Option<&Writer>,
     ) -> Result<(), AppendError> {
         check_stream(stream).map_err(EncodeError::Name)?;
         let target = self.targets.enter(stream, expect)?;
         let now = Timestamp::now();
         let encoded = &mut self.encoded;
         EventEncoder { stream, now, encoded }.push_checked(event);
-        if encoded.events.len() > APPEND_EVENTS_MAX {
-            return Err(AppendError::TooManyEvents { stream: stream.into() });
-        }
+        check_bounds(encoded, stream, writer)?;
         self.parts.push(Part { target, events: 1, first_version: 0 });
         Ok(())
     }
@@ -194,6 +183,26 @@ impl Request {
     pub(crate) fn is_check(&self) -> bool {
         self.encoded.events.is_empty()
     }
+}
+
+/// Whether what was encoded so far, the last of it for a stream, is no more than may be appended.
+fn check_bounds(
+    encoded: &Encoded,
+    stream: &str,
+    writer: Option<&Writer>,
+) -> Result<(), AppendError> {
+    let bytes_max = writer.map_or(APPEND_BYTES_MAX, Writer::bytes_max);
+    let bytes = encoded.bytes();
+    if encoded.events.len() > APPEND_EVENTS_MAX {
+        return Err(AppendError::TooManyEvents { stream: stream.into() });
+    }
+    if bytes > bytes_max {
+        return Err(AppendError::TooLarge { stream: stream.into(), bytes, bytes_max });
+    }
+    if encoded.tags.len() > APPEND_TAGS_MAX {
+        return Err(AppendError::TooManyTags { stream: stream.into() });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

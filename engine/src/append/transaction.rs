@@ -144,8 +144,9 @@ impl Transaction {
     /// Reported by the commit: [`AppendError::CheckpointAfterHead`], [`AppendError::CheckpointNotMoved`],
     /// [`AppendError::CheckpointTwice`].
     pub fn checkpoint(mut self, moved: &Checkpoint) -> Self {
-        let head = self.begin.writer().map_or(Position(u64::MAX), |writer| writer.head());
-        self.begin.add(|request| moved.add_to(request, head));
+        let writer = self.begin.writer().cloned();
+        let head = writer.as_ref().map_or(Position(u64::MAX), |writer| writer.head());
+        self.begin.add(|request| moved.add_to(request, head, writer.as_deref()));
         self
     }
 
