@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::append::{Append, Check, Checkpoint, Expect, Request, ToEvent, Transaction, Writer};
+use crate::append::{Append, Check, Checkpoint, Expect, Reused, ToEvent, Transaction, Writer};
 use crate::commit::{CommitEnd, Committer, Figures, Leader, Watermark, WriteStats};
 use crate::disk::{Access, Disk, DiskLock};
 use crate::error::{AppendError, CloseError, FileError, OpenError, ReadError};
@@ -113,7 +113,8 @@ impl Store {
             Arc::clone(&maintainer),
             Arc::clone(&leader),
             Arc::clone(&figures),
-            options,
+            options.segment_bytes_max(),
+            options.id_lookback_max(),
         );
         let (source, carrier) = (Arc::clone(&writer), Arc::clone(&reads.disk));
         let failed = |error| FileError::new("starting", "a thread", error);
@@ -186,7 +187,7 @@ impl Store {
         events: impl IntoIterator<Item = E>,
     ) -> Append {
         let writer = self.writer();
-        let request = Request::append(stream, expect, events, writer.map(Arc::as_ref));
+        let request = Reused::append(stream, expect, events, writer.map(Arc::as_ref));
         Append::new(writer.cloned(), request)
     }
 
@@ -201,7 +202,7 @@ impl Store {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn check(&self, stream: &str, expect: Expect) -> Check {
-        Check::new(self.writer().cloned(), Request::check(stream, expect))
+        Check::new(self.writer().cloned(), Reused::check(stream, expect))
     }
 
     /// Begins a transaction: events for several streams, checks and conditions, as one unit. See [`Transaction`].

@@ -10,7 +10,8 @@ use std::task::{Context, Poll, ready};
 
 use event_listener::{EventListener, Listener};
 
-use super::pending::{Awaited, Settled, unknown};
+use super::pending::{Awaited, Settled};
+use super::receipt::unknown;
 use super::request::Request;
 use super::reused::Reused;
 use super::writer::{Begun, Writer};
@@ -154,7 +155,7 @@ impl Begin {
     /// of the request's ids, as it seems, and nobody knows what became of that.
     fn batch_ended(&mut self, ticket: &Ticket, outcome: Outcome) -> Result<(), AppendError> {
         let Some(Ok(request)) = &self.request else { return Ok(()) };
-        let repeats = request.repeat.as_ref().is_some_and(|repeat| repeat.may_be());
+        let repeats = request.repeat.as_ref().is_some_and(|repeat| repeat.may_be_at().is_some());
         if outcome == Outcome::Unknown && repeats {
             return Err(unknown(Some(ticket), request.encoded.ids.to_vec()));
         }

@@ -14,6 +14,7 @@ mod heads;
 mod newest;
 mod pending;
 mod receipt;
+mod recognise;
 mod repeat;
 mod request;
 mod reused;
@@ -30,14 +31,13 @@ use std::time::Duration;
 
 use begin::{Begin, Course};
 use pending::Settled;
-use reused::Reused;
 
 pub use checkpoint::Checkpoint;
 pub use encode::{EventEncoder, ToEvent};
 pub use expect::Expect;
 pub use pending::{Pending, PendingTransaction};
 pub use receipt::{Durability, Durable, Receipt, ReceiptPart, TransactionReceipt};
-pub(crate) use request::Request;
+pub(crate) use reused::Reused;
 pub(crate) use sequencer::{Prepared, Resume};
 pub use transaction::{Commit, CommitFuture, Transaction};
 pub(crate) use writer::Writer;
@@ -156,8 +156,8 @@ impl Append {
 
     /// Claims the events' places now, so that appends that are submitted one after another are in the
     /// log in this order, and returns without waiting for the disk. They commit whether the result is
-    /// waited for or not; but for an append with a condition that an event which is not durable yet seems to fail:
-    /// that is decided when it is waited for.
+    /// waited for or not; but for an append with a condition that an event which is not durable yet seems to fail, or with
+    /// an id that such an event seems to have: that is decided when it is waited for.
     ///
     /// # Errors
     /// [`AppendError`]; [`AppendError::Busy`] where it would have to wait. A conflict with events that

@@ -10,10 +10,9 @@ use std::task::{Context, Poll};
 
 use super::begin::Begin;
 use super::encode::EventIds;
-use super::receipt::{Placed, Receipt, TransactionReceipt};
+use super::receipt::{Placed, Receipt, TransactionReceipt, unknown};
 use crate::commit::{Outcome, Ticket, WakerSlot};
-use crate::error::{AppendError, Conflict, Poisoned};
-use crate::event::EventId;
+use crate::error::{AppendError, Conflict};
 
 /// What a request has come to.
 #[derive(Debug)]
@@ -142,14 +141,6 @@ impl Awaited {
             ) => Err(unknown(self.ticket.as_deref(), event_ids.into_vec())),
         }
     }
-}
-
-/// The error of appends of which nobody knows what became of them.
-pub(super) fn unknown(ticket: Option<&Ticket>, event_ids: Vec<EventId>) -> AppendError {
-    let reason = ticket.and_then(Ticket::reason).cloned();
-    let reason =
-        reason.unwrap_or(Poisoned { segment: 0, offset: 0, what: "the writer is gone".into() });
-    AppendError::Unknown { event_ids, reason }
 }
 
 /// An append that is on its way: it commits whether it is waited for or not.

@@ -9,10 +9,9 @@ use std::task::{Context, Poll};
 use compact_str::CompactString;
 
 use super::encode::EventIds;
-use super::pending::unknown;
 use super::request::{Part, Request};
 use crate::commit::{Outcome, Ticket, WakerSlot};
-use crate::error::AppendError;
+use crate::error::{AppendError, Poisoned};
 use crate::event::{EventId, Position};
 
 /// How safe appended events are.
@@ -308,4 +307,12 @@ impl Future for Durable {
         };
         Poll::Ready(this.ended(outcome))
     }
+}
+
+/// The error of appends of which nobody knows what became of them.
+pub(super) fn unknown(ticket: Option<&Ticket>, event_ids: Vec<EventId>) -> AppendError {
+    let reason = ticket.and_then(Ticket::reason).cloned();
+    let reason =
+        reason.unwrap_or(Poisoned { segment: 0, offset: 0, what: "the writer is gone".into() });
+    AppendError::Unknown { event_ids, reason }
 }

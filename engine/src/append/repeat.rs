@@ -1,8 +1,8 @@
-//! Whether an append repeats an earlier one: whether events with its ids are in the log already.
+//! Whether an append may repeat an earlier one: whether events with its ids are in the log already.
 //!
-//! Owns how ids that a caller has chosen are looked for, and what it means that they are found. As with conditions, it
-//! happens in two steps: outside the sequence lock, in everything that has its place by then; under the lock, in what
-//! has come since, by half of each id's hash. What is found that way, or is not durable, is waited for and looked at
+//! Owns how ids that a caller has chosen are looked for; `recognise` says what it means that they are found. As with
+//! conditions, it happens in two steps: outside the sequence lock, in everything that has its place by then; under the lock, in what
+//! has come since, by each id's hash. What is found that way, or is not durable, is waited for and looked at
 //! again: no hash decides, and no answer rests on what a crash may take. An append whose first try is still in flight
 //! so waits for it.
 //!
@@ -19,14 +19,12 @@ use smallvec::SmallVec;
 
 use super::conditions::Latest;
 use super::encode::{Encoded, EncodedEvent};
-use super::expect::Expect;
-use super::receipt::Placed;
-use super::request::Request;
 use crate::commit::LiveSegment;
-use crate::error::{AppendError, EventExists, IdDifference};
-use crate::event::{EventId, Position};
+use crate::error::AppendError;
+use crate::event::EventId;
+use crate::index::TermHash;
 use crate::limits::{CONDITION_WINDOW_MAX, ID_AHEAD_MAX};
-use crate::read::{EventRef, EventView, FoundId, Reads, SoughtId};
+use crate::read::{EventView, FoundId, Reads, SoughtId};
 
 /// See the module.
 #[derive(Debug)]
@@ -49,19 +47,10 @@ enum State {
     MaybeAt { position: u64, absent_before: u64 },
 }
 
-/// What is known behind the first step.
-#[derive(Debug)]
-pub(super) enum Looked {
-    /// None of the ids was found, or one may have been that is not durable.
-    Absent,
-    /// The append is in the log: the position of its first event. The request says the versions.
-    Repeated { first_position: u64 },
-}
-
-/// The lower halves of the ids' hashes.
+/// The hashes of the ids.
 #[derive(Debug)]
 struct Wanted {
-    sorted: SmallVec<[u32; 2]>,
+    sorted: SmallVec<[TermHash; 1]>,
     /// A bit is set for each of them, at its lowest bits; empty where they are few.
     bits: Vec<u64>,
 }
@@ -87,54 +76,53 @@ impl Repeat {
             event.id_is_chosen.then(|| Some((id.made_at()?, *id))).flatten()
         });
         let newest = made.max();
-        let wanted = Wanted::new(sought.iter().map(|sought| sought.hash.lower_half()));
+        let wanted = Wanted::new(sought.iter().map(|sought| sought.hash));
         Ok(Self { sought, wanted, newest, state: State::AbsentBefore(0), looks: 0 })
     }
 
-    /// Whether an event that was not durable seemed to have one of the ids.
-    pub(super) fn may_be(&self) -> bool {
-        matches!(self.state, State::MaybeAt { .. })
+    /// The position of an event that was not durable and seemed to have one of the ids, if there was one.
+    pub(super) fn may_be_at(&self) -> Option<u64> {
+        match self.state {
+            State::MaybeAt { position, .. } => Some(position),
+            State::AbsentBefore(_) => None,
+        }
     }
 
     /// The first step: looks for the ids in what has come since the last look. `random_since` is the time before which
-    /// those that do not say when they were made are not looked for.
+    /// those that do not say when they were made are not looked for. Gives the durable events that have them, with the
+    /// numbers that those have in the append, increasing; none also where one may be that is not durable.
     ///
     /// # Errors
-    /// [`AppendError::EventIdExists`]; [`AppendError::Ids`].
+    /// [`AppendError::Ids`].
     pub(super) fn look(
-        request: &mut Request,
+        &mut self,
         reads: &Arc<Reads>,
         random_since: i64,
-    ) -> Result<Looked, AppendError> {
-        let Some(repeat) = &mut request.repeat else { return Ok(Looked::Absent) };
-        repeat.looks += 1;
-        let (State::AbsentBefore(from) | State::MaybeAt { absent_before: from, .. }) = repeat.state;
+    ) -> Result<Vec<(usize, EventView)>, AppendError> {
+        self.looks += 1;
+        let (State::AbsentBefore(from) | State::MaybeAt { absent_before: from, .. }) = self.state;
         let (found, next) = reads
-            .look_for(&repeat.sought, from, random_since)
+            .look_for(&self.sought, from, random_since)
             .map_err(|source| AppendError::Ids { source })?;
         let maybe = found.iter().filter_map(|(_, found)| match found {
             FoundId::Maybe(position) => Some(*position),
             FoundId::Durable(_) => None,
         });
         if let Some(position) = maybe.max() {
-            repeat.state = State::MaybeAt { position, absent_before: from };
-            return Ok(Looked::Absent);
+            self.state = State::MaybeAt { position, absent_before: from };
+            return Ok(Vec::new());
         }
         if found.is_empty() {
-            repeat.state = State::AbsentBefore(next);
-            return Ok(Looked::Absent);
+            self.state = State::AbsentBefore(next);
+        } else if found.len() < self.sought.len() && random_since > i64::MIN {
+            // The others are where these are, or nowhere, however long ago that was.
+            return self.look(reads, i64::MIN);
         }
-        let mut views: Vec<_> = found
-            .into_iter()
-            .filter_map(|(sought, found)| match found {
-                FoundId::Durable(view) => Some((repeat.sought[sought].event, view)),
-                FoundId::Maybe(_) => None,
-            })
-            .collect();
-        add_own(request, reads, &mut views)?;
-        let found: Vec<_> = views.iter().map(|(number, view)| (*number, view.event())).collect();
-        let first_position = judge(request, &found)?;
-        Ok(Looked::Repeated { first_position })
+        let durable = found.into_iter().filter_map(|(sought, found)| match found {
+            FoundId::Durable(view) => Some((self.sought[sought].event, view)),
+            FoundId::Maybe(_) => None,
+        });
+        Ok(durable.collect())
     }
 
     /// The second step, under the sequence lock: compares the events that have got their places since the first, up
@@ -170,7 +158,7 @@ impl Repeat {
         let upto = (next_position - active.first_position).min(from + window);
         #[expect(clippy::cast_possible_truncation, reason = "a segment has fewer than 2^32 events")]
         let ordinals = from as u32..upto as u32;
-        if let Some(ordinal) = active.index.first_id_noted(ordinals, |note| self.wanted.has(note)) {
+        if let Some(ordinal) = active.index.first_id_noted(ordinals, |hash| self.wanted.has(hash)) {
             let position = active.first_position + u64::from(ordinal);
             self.state = State::MaybeAt { position, absent_before: position };
             return Ok(Latest::Wait(position));
@@ -194,116 +182,21 @@ fn twice(sought: &[SoughtId]) -> Option<[u8; 16]> {
     ids.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
-/// The store's own events among a request's, checkpoints, have ids of the store's: what stands where they would be is
-/// added to what was found.
-fn add_own(
-    request: &Request,
-    reads: &Arc<Reads>,
-    found: &mut Vec<(usize, EventView)>,
-) -> Result<(), AppendError> {
-    let (number, first) = &found[0];
-    let Some(first) = first.event().position().0.checked_sub(*number as u64) else { return Ok(()) };
-    let mut begin = 0;
-    for part in &request.parts {
-        if request.targets[part.target].is_own() {
-            let view = reads
-                .event_at(first + begin as u64)
-                .map_err(|source| AppendError::Ids { source })?;
-            found.extend(view.map(|view| (begin, view)));
-        }
-        begin += part.events as usize;
-    }
-    found.sort_by_key(|(number, _)| *number);
-    Ok(())
-}
-
-/// Some of a request's events, by their numbers, are in the log as these. If it repeats what is there, the position of
-/// the first one; the versions are noted in the request.
-fn judge(request: &mut Request, found: &[(usize, EventRef<'_>)]) -> Result<u64, AppendError> {
-    let differs = |event: &EventRef<'_>, difference| {
-        Err(AppendError::EventIdExists(EventExists {
-            id: event.id(),
-            stream: event.stream().into(),
-            version: event.version(),
-            position: event.position(),
-            difference,
-        }))
-    };
-    let encoded = &request.encoded;
-    for (number, event) in found {
-        let own = encoded.frame(*number);
-        if own.is_none_or(|own| own.stream_bytes() != event.stream().as_bytes()) {
-            return differs(event, IdDifference::Stream);
-        }
-        let event_type = &encoded.types()[encoded.events[*number].event_type].event_type;
-        let is_same = |own: crate::format::frame::Frame<'_>| {
-            own.kind() == event.frame_kind() && own.payload() == event.payload()
-        };
-        if *event_type.name != *event.event_type() || !own.is_some_and(is_same) {
-            return differs(event, IdDifference::Content);
-        }
-    }
-    let (first_number, first) = &found[0];
-    let of = encoded.events.len();
-    if found.len() < of {
-        return differs(first, IdDifference::Part { present: found.len(), of });
-    }
-    debug_assert_eq!(*first_number, 0, "all of them are there, in their order");
-    let first_position = first.position().0;
-    for ((number, event), position) in found.iter().zip(first_position..) {
-        debug_assert_eq!(position, first_position + *number as u64);
-        if event.position() != Position(position) {
-            return differs(event, IdDifference::Place);
-        }
-    }
-    let mut seen = vec![false; request.targets.len()];
-    let mut begin = 0;
-    for part in &mut request.parts {
-        let event = &found[begin].1;
-        part.first_version = event.version();
-        let is_first = !std::mem::replace(&mut seen[part.target as usize], true);
-        let expected = match request.targets[part.target].expect {
-            Expect::NoStream => Some(0),
-            Expect::Version(version) => Some(version.saturating_add(1)),
-            Expect::Any | Expect::Exists => None,
-        };
-        if is_first && expected.is_some_and(|expected| expected != event.version()) {
-            return differs(event, IdDifference::Place);
-        }
-        begin += part.events as usize;
-    }
-    // Those of the store's own events are others than at first.
-    for (id, (_, event)) in request.encoded.ids.iter_mut().zip(found) {
-        *id = event.id();
-    }
-    Ok(first_position)
-}
-
-impl Looked {
-    /// What a request has come to, if it is that of an append that is in the log.
-    pub(super) fn placed(self, request: &mut Request) -> Option<Placed> {
-        match self {
-            Self::Absent => None,
-            Self::Repeated { first_position } => Some(Placed::of(request, first_position, true)),
-        }
-    }
-}
-
 impl Wanted {
     /// So many are compared one by one.
     const FEW: usize = 4;
-    /// So that hardly a note that is not wanted finds its bit set.
+    /// So that hardly a hash that is not wanted finds its bit set.
     const BITS_FOR_EACH: usize = 16;
 
-    fn new(notes: impl Iterator<Item = u32>) -> Self {
-        let mut sorted: SmallVec<[u32; 2]> = notes.collect();
+    fn new(hashes: impl Iterator<Item = TermHash>) -> Self {
+        let mut sorted: SmallVec<[TermHash; 1]> = hashes.collect();
         sorted.sort_unstable();
         let mut bits = Vec::new();
         if sorted.len() > Self::FEW {
             let words = sorted.len() * Self::BITS_FOR_EACH / u64::BITS as usize;
             bits.resize(words.next_power_of_two(), 0);
-            for note in &sorted {
-                let (word, bit) = place(&bits, *note);
+            for hash in &sorted {
+                let (word, bit) = place(&bits, *hash);
                 bits[word] |= bit;
             }
         }
@@ -311,20 +204,21 @@ impl Wanted {
     }
 
     #[inline]
-    fn has(&self, note: u32) -> bool {
+    fn has(&self, hash: TermHash) -> bool {
         if self.bits.is_empty() {
-            return self.sorted.contains(&note);
+            return self.sorted.contains(&hash);
         }
-        let (word, bit) = place(&self.bits, note);
-        self.bits[word] & bit != 0 && self.sorted.binary_search(&note).is_ok()
+        let (word, bit) = place(&self.bits, hash);
+        self.bits[word] & bit != 0 && self.sorted.binary_search(&hash).is_ok()
     }
 }
 
-/// The word and the bit of a note; the number of words is a power of two.
+/// The word and the bit of a hash; the number of words is a power of two.
 #[inline]
-fn place(bits: &[u64], note: u32) -> (usize, u64) {
-    let word = (note / u64::BITS) as usize & (bits.len() - 1);
-    (word, 1 << (note % u64::BITS))
+fn place(bits: &[u64], hash: TermHash) -> (usize, u64) {
+    #[expect(clippy::cast_possible_truncation, reason = "these bits are wanted")]
+    let word = (hash.0 / u64::from(u64::BITS)) as usize & (bits.len() - 1);
+    (word, 1 << (hash.0 % u64::from(u64::BITS)))
 }
 
 #[cfg(test)]
@@ -333,25 +227,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exactly_the_wanted_notes_are_found_among_many_or_few() {
+    fn exactly_the_wanted_hashes_are_found_among_many_or_few() {
         let mut random = fastrand::Rng::with_seed(1);
         for count in [1, Wanted::FEW, Wanted::FEW + 1, 100, 5000] {
-            let notes: Vec<u32> = (0..count).map(|_| random.u32(..)).collect();
-            let wanted = Wanted::new(notes.iter().copied());
-            assert!(notes.iter().all(|note| wanted.has(*note)));
-            let others = (0..20_000).map(|_| random.u32(..)).filter(|note| !notes.contains(note));
-            assert_eq!(others.filter(|note| wanted.has(*note)).count(), 0, "{count}");
+            let hashes: Vec<_> = (0..count).map(|_| TermHash(random.u64(..))).collect();
+            let wanted = Wanted::new(hashes.iter().copied());
+            assert!(hashes.iter().all(|hash| wanted.has(*hash)));
+            let others = (0..20_000).map(|_| TermHash(random.u64(..)));
+            assert_eq!(others.filter(|hash| wanted.has(*hash)).count(), 0, "{count}");
         }
     }
 
     #[test]
     fn an_id_that_is_given_twice_is_found() {
-        let sought = |id: u8| SoughtId {
-            event: 0,
-            id: [id; 16],
-            hash: crate::index::TermHash(0),
-            not_before: None,
-        };
+        let sought =
+            |id: u8| SoughtId { event: 0, id: [id; 16], hash: TermHash(0), not_before: None };
         assert_eq!(twice(&[sought(1)]), None);
         assert_eq!(twice(&[sought(2), sought(1), sought(3)]), None);
         assert_eq!(twice(&[sought(2), sought(1), sought(2)]), Some([2; 16]));

@@ -1,6 +1,6 @@
 //! What is to be appended and checked as one unit: streams and what is expected of them, conditions, and events.
 //!
-//! Made by `Store::append`, `Store::check` and `Transaction`, on the caller's thread; nothing of it is in the log before
+//! Put together by `Store::append`, `Store::check` and `Transaction`, on the caller's thread; nothing of it is in the log before
 //! the sequencer has given it its place. Calls `encode` and `targets`.
 
 use std::time::{Duration, Instant};
@@ -11,7 +11,6 @@ use super::conditions::Conditions;
 use super::encode::{Encoded, EventEncoder, ToEvent};
 use super::expect::Expect;
 use super::repeat::Repeat;
-use super::reused::Reused;
 use super::targets::Targets;
 use super::writer::Writer;
 use crate::commit::Manner;
@@ -55,32 +54,6 @@ pub(crate) struct Part {
 }
 
 impl Request {
-    /// An append to one stream.
-    ///
-    /// # Errors
-    /// [`AppendError`], where a bound is broken.
-    pub(crate) fn append<E: ToEvent>(
-        stream: &str,
-        expect: Expect,
-        events: impl IntoIterator<Item = E>,
-        writer: Option<&Writer>,
-    ) -> Result<Reused, AppendError> {
-        let mut request = Reused::empty();
-        request.add(stream, expect, events, writer)?;
-        request.complete()?;
-        Ok(request)
-    }
-
-    /// A pure check of one stream.
-    ///
-    /// # Errors
-    /// [`AppendError::Invalid`], where the name is none.
-    pub(crate) fn check(stream: &str, expect: Expect) -> Result<Reused, AppendError> {
-        let mut request = Reused::empty();
-        request.expect(stream, expect)?;
-        Ok(request)
-    }
-
     /// Adds events for a stream, behind those that it has.
     ///
     /// # Errors
@@ -219,8 +192,8 @@ mod tests {
         }
     }
 
-    fn append(events: Vec<Several>) -> Result<Reused, AppendError> {
-        Request::append("stream", Expect::Any, events, None)
+    fn append(events: Vec<Several>) -> Result<(), AppendError> {
+        Request::default().add("stream", Expect::Any, events, None)
     }
 
     fn event(bytes: u64) -> NewEvent {

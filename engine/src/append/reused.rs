@@ -6,7 +6,11 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
+use super::encode::ToEvent;
+use super::expect::Expect;
 use super::request::Request;
+use super::writer::Writer;
+use crate::error::AppendError;
 use crate::limits::{ENCODED_KEPT_BYTES_MAX, ENCODED_KEPT_MAX};
 
 /// A request, which goes back to those that are kept when it is dropped.
@@ -20,6 +24,32 @@ thread_local! {
 }
 
 impl Reused {
+    /// An append to one stream.
+    ///
+    /// # Errors
+    /// [`AppendError`], where a bound is broken.
+    pub(crate) fn append<E: ToEvent>(
+        stream: &str,
+        expect: Expect,
+        events: impl IntoIterator<Item = E>,
+        writer: Option<&Writer>,
+    ) -> Result<Self, AppendError> {
+        let mut request = Self::empty();
+        request.add(stream, expect, events, writer)?;
+        request.complete()?;
+        Ok(request)
+    }
+
+    /// A pure check of one stream.
+    ///
+    /// # Errors
+    /// [`AppendError::Invalid`], where the name is none.
+    pub(crate) fn check(stream: &str, expect: Expect) -> Result<Self, AppendError> {
+        let mut request = Self::empty();
+        request.expect(stream, expect)?;
+        Ok(request)
+    }
+
     /// A request for nothing.
     pub(super) fn empty() -> Self {
         let kept = KEPT.try_with(|kept| kept.borrow_mut().pop());

@@ -34,7 +34,8 @@ pub(crate) struct Target {
     /// The hash of the term of the stream's category, and how long the category is, where there is one.
     category: Option<(TermHash, usize)>,
     pub expect: Expect,
-    /// What was looked up in the sealed segments.
+    /// Whether its head has to be looked up in the sealed segments, and what was found there.
+    pub is_missing: bool,
     pub cold: Option<ColdHead>,
     pub head: StreamHead,
 }
@@ -75,6 +76,7 @@ impl Target {
             hash,
             category,
             expect: Expect::Any,
+            is_missing: false,
             cold: None,
             head: StreamHead::default(),
         }

@@ -163,6 +163,8 @@ impl Transaction {
             if request.targets.len() == 0 && request.conditions.is_none() {
                 return Err(AppendError::EmptyTransaction);
             }
+            // It may have taken a while to put it together.
+            request.recorded_at = None;
             request.complete()
         });
         Commit { begin: self.begin }

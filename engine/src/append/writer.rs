@@ -15,7 +15,7 @@ use super::encode::Numbered;
 use super::newest::TagTable;
 use super::pending::Awaited;
 use super::receipt::Placed;
-use super::repeat::Repeat;
+use super::recognise::recognise;
 use super::request::Request;
 use super::sequencer::{Claimed, Prepared, Resume, Sequenced, Sequencer, Spare};
 use super::targets::{ColdHead, Target};
@@ -30,7 +30,6 @@ use crate::format::frame::{FramePlace, complete};
 use crate::index::LiveIndex;
 use crate::limits::append_bytes_max;
 use crate::log::{Maintainer, NotPrepared, Run, SealedSegment, SegmentSource};
-use crate::options::Options;
 use crate::read::Reads;
 use crate::sync::{Mutex, MutexGuard, Signal, lock};
 
@@ -56,6 +55,9 @@ pub(crate) struct Writer {
     tag_table: Arc<TagTable>,
 }
 
+/// How many heads of a transaction's streams are looked up before those that were found are kept: when a segment is sealed
+/// meanwhile, these were in vain.
+const HEADS_LOOKED_UP_AT_ONCE: usize = 256;
 /// How many heads are remembered under one lock, which appends wait for.
 const HEADS_AT_ONCE: usize = 64;
 
@@ -76,7 +78,8 @@ impl Writer {
         maintainer: Arc<Maintainer>,
         leader: Arc<Mutex<Leader>>,
         figures: Arc<Figures>,
-        options: &Options,
+        segment_bytes: u64,
+        id_lookback: Option<Duration>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|this: &Weak<Self>| {
             let sequencer = Sequencer::new(resume, this.clone());
@@ -90,8 +93,8 @@ impl Writer {
                 work: Signal::default(),
                 waker: OnceLock::new(),
                 room: Event::new(),
-                bytes_max: append_bytes_max(options.segment_bytes_max()),
-                id_lookback: options.id_lookback_max(),
+                bytes_max: append_bytes_max(segment_bytes),
+                id_lookback,
                 tags_noted_since: AtomicU64::new(u64::MAX),
             }
         })
@@ -199,7 +202,13 @@ impl Writer {
                     let error = FileError::new("finding memory for", "the tail", error);
                     return Err(AppendError::Segment(error));
                 }
-                Sequenced::Poisoned(reason) => return Err(AppendError::Poisoned(reason)),
+                Sequenced::Poisoned { reason, is_known: true } => {
+                    return Err(AppendError::Poisoned(reason));
+                }
+                Sequenced::Poisoned { reason, is_known: false } => {
+                    let event_ids = request.encoded.ids.to_vec();
+                    return Err(AppendError::Unknown { event_ids, reason });
+                }
                 Sequenced::Closed => return Err(AppendError::Closed),
             }
         }
@@ -208,20 +217,22 @@ impl Writer {
     /// Looks for the ids that the caller has chosen, if there are any; gives what the append has come to, if that is
     /// in the log already.
     fn look_for_ids(&self, request: &mut Request) -> Result<Option<Awaited>, AppendError> {
-        if request.repeat.is_none() {
-            return Ok(None);
-        }
+        let Some(repeat) = &mut request.repeat else { return Ok(None) };
         let random_since = self.id_lookback.map_or(i64::MIN, |lookback| {
             let lookback = i64::try_from(lookback.as_nanos()).unwrap_or(i64::MAX);
             Timestamp::now().0.saturating_sub(lookback)
         });
-        let placed = Repeat::look(request, &self.reads, random_since)?.placed(request);
-        Ok(placed.map(Awaited::repeated))
+        let found = repeat.look(&self.reads, random_since)?;
+        if found.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Awaited::repeated(recognise(request, &self.reads, found)?)))
     }
 
     /// Looks up the heads of the request's streams that are in sealed segments alone, as of this generation.
     fn look_up_heads(&self, request: &mut Request, generation: u64) -> Result<(), AppendError> {
-        for target in request.targets.iter_mut().filter(|target| target.cold.is_none()) {
+        let missing = request.targets.iter_mut().filter(|target| target.is_missing);
+        for target in missing.take(HEADS_LOOKED_UP_AT_ONCE) {
             let last = self.reads.catalogs.cold_head(target.hash, &target.name);
             let last = last.map_err(|source| AppendError::Lookup {
                 stream: target.name.as_str().into(),

@@ -176,6 +176,29 @@ fn those_who_look_on_wake_each_other_where_nothing_is_written() {
     });
 }
 
+/// A batch that is given up just as its write begins is not taken for one that is being written for ever.
+#[test]
+fn those_who_look_on_are_woken_though_the_log_is_poisoned_as_a_write_begins() {
+    bounded(2, || {
+        let watchers = Arc::new(Watchers::waking(1));
+        let ticket = Arc::new(Ticket::new(Weak::<NobodyLeads>::new(), Arc::clone(&watchers)));
+        let threads = [(), ()].map(|()| {
+            let ticket = Arc::clone(&ticket);
+            thread::spawn(move || ticket.watch())
+        });
+        let leads = Arc::clone(&ticket);
+        let leader = thread::spawn(move || {
+            leads.write_begins();
+            leads.finish(Outcome::Durable);
+        });
+        ticket.give_up(&poisoned());
+        for thread in threads {
+            thread.join().expect("it ends well");
+        }
+        leader.join().expect("it ends well");
+    });
+}
+
 struct Counter(AtomicUsize);
 
 impl Wake for Counter {

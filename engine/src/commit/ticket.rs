@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use super::watchers::Watchers;
 use crate::error::Poisoned;
 use crate::limits::{APPEND_BYTES_MAX, BATCH_BYTES_FULL};
-use crate::sync::{AtomicBool, Mutex, Ordering, WaitWord, lock, yield_now};
+use crate::sync::{Mutex, Ordering, WaitWord, lock, yield_now};
 
 const PENDING: u32 = 0;
 /// One of the threads that wait is to lead the batch.
@@ -24,6 +24,9 @@ const STATE: u32 = 3;
 const SLEEPERS: u32 = 4;
 /// Set beside a last state: one thread was woken, and is to wake the others.
 const RELAY: u32 = 8;
+
+/// Set beside a state that is not the last: its write has begun.
+const WRITTEN: u32 = 16;
 
 /// Set beside the count of filled bytes: the leader sleeps.
 const LEADER_SLEEPS: u32 = 1 << 31;
@@ -51,10 +54,8 @@ pub(crate) trait Leads: Send + Sync + Debug {
 pub(crate) struct Ticket {
     /// Bytes of claims that have been filled, with [`LEADER_SLEEPS`] and [`GIVEN_UP`].
     filled: WaitWord,
-    /// One of the states, and [`SLEEPERS`].
+    /// One of the states, and [`SLEEPERS`], [`WRITTEN`] or [`RELAY`].
     state: WaitWord,
-    /// Whether its write has begun.
-    is_written: AtomicBool,
     watchers: Arc<Watchers>,
     /// Of the tasks that wait. Taken once, after the last change of the state.
     wakers: Mutex<Vec<Waker>>,
@@ -73,7 +74,6 @@ impl Ticket {
         Self {
             filled: WaitWord::new(0),
             state: WaitWord::new(PENDING),
-            is_written: AtomicBool::new(false),
             watchers,
             wakers: Mutex::new(Vec::new()),
             reason: OnceLock::new(),
@@ -129,10 +129,20 @@ impl Ticket {
         }
     }
 
-    /// Its write begins. By its leader, once, and before the outcome is told.
+    /// Its write begins. By its leader, once; the outcome may have been told already, where the log was poisoned meanwhile.
     pub(crate) fn write_begins(&self) {
-        self.is_written.store(true, Ordering::Release);
+        // Counted before the end can take it back.
         self.watchers.write_begins();
+        loop {
+            let state = self.state.load(Ordering::Acquire);
+            if matches!(state & STATE, DURABLE | UNKNOWN) {
+                self.watchers.batch_ends(true);
+                return;
+            }
+            if self.state.exchange(state, state | WRITTEN) {
+                return;
+            }
+        }
     }
 
     /// Tells everybody who waits how the batch ended. The first word counts.
@@ -156,7 +166,7 @@ impl Ticket {
         if before & SLEEPERS != 0 {
             self.state.wake_one();
         }
-        self.watchers.batch_ends(self.is_written.load(Ordering::Acquire));
+        self.watchers.batch_ends(before & WRITTEN != 0);
         // A task that has left its waker before this is woken; one that comes later sees the state.
         let wakers = std::mem::take(&mut *lock(&self.wakers));
         for waker in wakers {

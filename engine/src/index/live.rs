@@ -245,11 +245,11 @@ impl LiveIndex {
         self.ids.candidates(hash)
     }
 
-    /// The first of these events of whose id's hash the lower half is wanted. No lock is taken.
+    /// The first of these events the hash of whose id is wanted. No lock is taken.
     pub(crate) fn first_id_noted(
         &self,
         ordinals: Range<u32>,
-        is_wanted: impl Fn(u32) -> bool,
+        is_wanted: impl Fn(TermHash) -> bool,
     ) -> Option<u32> {
         self.ids.first_noted(ordinals, is_wanted)
     }

@@ -2,7 +2,7 @@
 //!
 //! Every event has one id, and no other has it, so that an id is not kept as the other terms are: that would
 //! take a hundred bytes an event. And most ids are made by the store and never looked for before their segment
-//! is sealed. So the writer only notes half of the id's hash, event by event, as `live_tags` does with tags. Who looks
+//! is sealed. So the writer only notes the id's hash, event by event, as `live_tags` does with tags. Who looks
 //! for an id first enters what was noted since the last look into a table, under a lock that only those who look
 //! take: a bucket leads to the last event whose id's hash falls into it, and each event to the one before it in
 //! its bucket. The id itself is not here but in the event's frame, where whoever looks compares it: what is found
@@ -12,7 +12,7 @@
 //! It calls `paged` and `term`; the live index is its only caller.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::live::Words;
@@ -28,12 +28,16 @@ const BUCKETS_MIN: u64 = 1024;
 const NONE: u32 = 0;
 
 /// Bytes that the note and the link of an event take.
-pub(super) const BYTES_PER_EVENT: u64 = 2 * size_of::<AtomicU32>() as u64;
+pub(super) const BYTES_PER_EVENT: u64 =
+    size_of::<AtomicU64>() as u64 + size_of::<AtomicU32>() as u64;
+
+/// Hashes, in pages of 4 KiB.
+type Notes = Paged<AtomicU64, 512>;
 
 /// See the module.
 pub(super) struct LiveIds {
-    /// Of each event's id, the lower half of the hash; its lowest bits tell the bucket.
-    notes: Words,
+    /// The hash of each event's id; its lowest bits tell the bucket.
+    notes: Notes,
     /// How many were noted; published after the last one was written.
     count: AtomicU32,
     buckets_count: u64,
@@ -74,7 +78,7 @@ impl LiveIds {
     /// Notes the id of the event with this ordinal, which follows all that were noted. By the one writer.
     #[inline]
     pub(super) fn push(&self, hash: TermHash, ordinal: u32) {
-        self.notes.slot(ordinal).store(hash.lower_half(), Ordering::Relaxed);
+        self.notes.slot(ordinal).store(hash.0, Ordering::Relaxed);
         self.count.store(ordinal + 1, Ordering::Release);
     }
 
@@ -90,28 +94,27 @@ impl LiveIds {
             0 => None,
             count => Some(self.entered(count)),
         };
-        let wanted = hash.lower_half();
-        let bucket = table.and_then(|table| table.buckets.get(wanted & self.mask()));
+        let bucket = table.and_then(|table| table.buckets.get(bucket_of(hash.0, self.mask())));
         let first = bucket.map_or(NONE, |bucket| bucket.load(Ordering::Acquire));
         let before = move |ordinal: &u32| {
             let link = table.and_then(|table| table.links.get(*ordinal))?;
             link.load(Ordering::Relaxed).checked_sub(1)
         };
-        let is_it = move |ordinal: &u32| self.note(*ordinal) == Some(wanted);
+        let is_it = move |ordinal: &u32| self.note(*ordinal) == Some(hash);
         std::iter::successors(first.checked_sub(1), before).filter(is_it)
     }
 
-    /// The first of these events whose note is wanted. Takes no lock.
+    /// The first of these events the hash of whose id is wanted. Takes no lock.
     pub(super) fn first_noted(
         &self,
         ordinals: Range<u32>,
-        is_wanted: impl Fn(u32) -> bool,
+        is_wanted: impl Fn(TermHash) -> bool,
     ) -> Option<u32> {
         ordinals.into_iter().find(|ordinal| self.note(*ordinal).is_some_and(&is_wanted))
     }
 
-    fn note(&self, ordinal: u32) -> Option<u32> {
-        self.notes.get(ordinal).map(|note| note.load(Ordering::Relaxed))
+    fn note(&self, ordinal: u32) -> Option<TermHash> {
+        self.notes.get(ordinal).map(|note| TermHash(note.load(Ordering::Relaxed)))
     }
 
     /// The table, with at least the first so many notes in it.
@@ -138,29 +141,37 @@ impl LiveIds {
 impl Table {
     /// Enters the notes up to this number.
     #[cold]
-    fn enter(&self, notes: &Words, mask: u32, count: u32) {
+    fn enter(&self, notes: &Notes, mask: u32, count: u32) {
         /// So far ahead what will be touched is fetched into the processor's cache.
         const AHEAD: u32 = 16;
         let entering = self.entering.lock().unwrap_or_else(PoisonError::into_inner);
-        let bucket_of = |ordinal: u32| {
+        let bucket_at = |ordinal: u32| {
             let note = notes.get(ordinal)?;
-            self.buckets.get(note.load(Ordering::Relaxed) & mask)
+            self.buckets.get(bucket_of(note.load(Ordering::Relaxed), mask))
         };
         let first = self.entered.load(Ordering::Relaxed);
         for ordinal in first..count {
             if ordinal + AHEAD < count
-                && let Some(later) = bucket_of(ordinal + AHEAD)
+                && let Some(later) = bucket_at(ordinal + AHEAD)
             {
                 prefetch(later);
             }
             let note = notes.slot(ordinal).load(Ordering::Relaxed);
-            let bucket = self.buckets.slot(note & mask);
+            let bucket = self.buckets.slot(bucket_of(note, mask));
             self.links.slot(ordinal).store(bucket.load(Ordering::Relaxed), Ordering::Relaxed);
             bucket.store(ordinal + 1, Ordering::Release);
         }
         self.entered.store(count.max(first), Ordering::Release);
         drop(entering);
     }
+}
+
+/// The bucket of a hash.
+#[inline]
+fn bucket_of(hash: u64, mask: u32) -> u32 {
+    #[expect(clippy::cast_possible_truncation, reason = "its lowest bits are wanted")]
+    let low = hash as u32;
+    low & mask
 }
 
 #[cfg(test)]
@@ -187,12 +198,14 @@ mod tests {
     #[test]
     fn few_events_are_looked_through_by_their_notes() {
         let ids = LiveIds::new(1 << 20, 100);
+        let hash = |number: u32| TermHash(u64::from(number) | 7 << 32);
         for ordinal in 0..100 {
-            ids.push(TermHash(u64::from(ordinal % 50) | 7 << 32), ordinal);
+            ids.push(hash(ordinal % 50), ordinal);
         }
-        assert_eq!(ids.first_noted(0..100, |note| note == 20), Some(20));
-        assert_eq!(ids.first_noted(21..100, |note| note == 20), Some(70));
-        assert_eq!(ids.first_noted(71..100, |note| note == 20), None);
+        assert_eq!(ids.first_noted(0..100, |note| note == hash(20)), Some(20));
+        assert_eq!(ids.first_noted(21..100, |note| note == hash(20)), Some(70));
+        assert_eq!(ids.first_noted(71..100, |note| note == hash(20)), None);
+        assert_eq!(ids.first_noted(0..100, |note| note == TermHash(20)), None);
     }
 
     #[test]

@@ -53,15 +53,6 @@ pub(crate) struct Term<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TermHash(pub(crate) u64);
 
-impl TermHash {
-    /// Its lower half.
-    #[inline]
-    pub(crate) fn lower_half(self) -> u32 {
-        let [a, b, c, d, ..] = self.0.to_le_bytes();
-        u32::from_le_bytes([a, b, c, d])
-    }
-}
-
 impl<'a> Term<'a> {
     /// The term of a stream's name.
     pub(crate) const fn stream(name: &'a [u8]) -> Self {

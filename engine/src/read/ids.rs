@@ -1,6 +1,6 @@
 //! Whether events with given ids are in the log, those that are not durable yet included: what repeated appends ask.
 //!
-//! What is durable is compared exactly, in the frames. Of what has its place and is not durable, only half of the id's
+//! What is durable is compared exactly, in the frames. Of what has its place and is not durable, only the id's
 //! hash is known, since its frame may not be filled; whoever needs to know waits, and asks again. `append` is the only
 //! caller.
 

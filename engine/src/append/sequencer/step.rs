@@ -42,7 +42,11 @@ pub(crate) enum Sequenced {
     Wait,
     /// The next segment could not be made.
     NoSegment(FileError),
-    Poisoned(Poisoned),
+    /// Nothing is appended any more. Whether it is known that it has not happened.
+    Poisoned {
+        reason: Poisoned,
+        is_known: bool,
+    },
     Closed,
     NoMemory(io::Error),
 }
@@ -61,10 +65,19 @@ pub(crate) struct Claimed {
 impl Sequencer {
     /// Checks a request and gives it its place; `now` in nanoseconds since the Unix epoch.
     pub(crate) fn sequence(&mut self, request: &mut Request, now: i64) -> Sequenced {
+        // One that repeats what is in flight is told of that, whatever has happened meanwhile.
+        let in_flight = request.repeat.as_ref().and_then(|repeat| repeat.may_be_at());
         match &self.phase {
             Phase::Running => {}
-            Phase::Closing => return Sequenced::Closed,
-            Phase::Poisoned(reason) => return Sequenced::Poisoned(reason.clone()),
+            Phase::Closing => {
+                let after = in_flight.map(|position| self.after(position));
+                return after
+                    .map_or(Sequenced::Closed, |after| after.unwrap_or(Sequenced::LookForIds));
+            }
+            Phase::Poisoned(reason) => {
+                let reason = reason.clone();
+                return Sequenced::Poisoned { reason, is_known: in_flight.is_none() };
+            }
         }
         let recorded_at = now.max(self.recorded_last);
         if let Some(repeat) = &mut request.repeat {
@@ -113,14 +126,20 @@ impl Sequencer {
 
     /// Finds the heads of the request's streams, claimed events included. False where the sealed segments have to be
     /// asked.
-    fn find_heads(&self, request: &mut Request) -> bool {
+    fn find_heads(&mut self, request: &mut Request) -> bool {
+        let several = request.targets.len() > 1;
         let mut all = true;
         for target in request.targets.iter_mut() {
             let head = self.head(target);
+            target.is_missing = head.is_none();
             all &= head.is_some();
-            if head.is_none() {
-                // What was looked up before is not good any more.
-                target.cold = None;
+            // What was looked up is good until a segment is let go. Where there is more to look up, that may be so soon
+            // that it would be in vain again and again: so it is kept where that is noted.
+            if several
+                && let (Some(cold), Some(_)) = (target.cold.take(), head)
+                && cold.generation == self.generation
+            {
+                self.heads.put(&target.name, cold.last);
             }
             target.head = head.unwrap_or_default();
         }
