@@ -129,7 +129,9 @@ impl Writer {
     pub(crate) fn begin(&self, request: &mut Request) -> Result<Begun, AppendError> {
         // Listening before the attempt, so that what happens in between is not missed.
         let mut listener = None;
-        if let Some(repeated) = self.look_for_ids(request)? {
+        if request.repeat.is_some()
+            && let Some(repeated) = self.look_for_ids(request)?
+        {
             return Ok(Begun::Done(repeated));
         }
         if let Some(conditions) = &mut request.conditions

@@ -61,9 +61,10 @@ pub(crate) fn run<T: Target>(
             window.wait_for_oldest(&mut client, clock)?;
         }
         client.sending(&draft)?;
-        window.send(target, &mut client, clock, draft.clone(), since, false)?;
+        let again = draft.is_sent_twice().then(|| draft.clone());
+        window.send(target, &mut client, clock, draft, since, false)?;
         sends = sends.wrapping_add(1);
-        if draft.is_sent_twice() {
+        if let Some(draft) = again {
             window.send(target, &mut client, clock, draft, since, true)?;
         }
         if sends.is_multiple_of(SENDS_BETWEEN_LOOKS) {
@@ -80,6 +81,7 @@ pub(crate) fn run<T: Target>(
 
 impl<P: Pending> Window<P> {
     /// Sends an append, as soon as the store has room for it.
+    #[inline]
     fn send<T: Target>(
         &mut self,
         target: &T,

@@ -65,19 +65,8 @@ pub(crate) struct Claimed {
 impl Sequencer {
     /// Checks a request and gives it its place; `now` in nanoseconds since the Unix epoch.
     pub(crate) fn sequence(&mut self, request: &mut Request, now: i64) -> Sequenced {
-        // One that repeats what is in flight is told of that, whatever has happened meanwhile.
-        let in_flight = request.repeat.as_ref().and_then(|repeat| repeat.may_be_at());
-        match &self.phase {
-            Phase::Running => {}
-            Phase::Closing => {
-                let after = in_flight.map(|position| self.after(position));
-                return after
-                    .map_or(Sequenced::Closed, |after| after.unwrap_or(Sequenced::LookForIds));
-            }
-            Phase::Poisoned(reason) => {
-                let reason = reason.clone();
-                return Sequenced::Poisoned { reason, is_known: in_flight.is_none() };
-            }
+        if self.phase != Phase::Running {
+            return self.sequence_late(request);
         }
         let recorded_at = now.max(self.recorded_last);
         if let Some(repeat) = &mut request.repeat {
@@ -124,8 +113,24 @@ impl Sequencer {
         }
     }
 
+    /// What becomes of a request where nothing is appended any more. One that repeats what is in flight, as it seems, is
+    /// told of that.
+    #[cold]
+    fn sequence_late(&self, request: &Request) -> Sequenced {
+        let in_flight = request.repeat.as_ref().and_then(|repeat| repeat.may_be_at());
+        match (&self.phase, in_flight) {
+            (Phase::Poisoned(reason), _) => {
+                let (reason, is_known) = (reason.clone(), in_flight.is_none());
+                Sequenced::Poisoned { reason, is_known }
+            }
+            (_, None) => Sequenced::Closed,
+            (_, Some(position)) => self.after(position).unwrap_or(Sequenced::LookForIds),
+        }
+    }
+
     /// Finds the heads of the request's streams, claimed events included. False where the sealed segments have to be
     /// asked.
+    #[inline]
     fn find_heads(&mut self, request: &mut Request) -> bool {
         let several = request.targets.len() > 1;
         let mut all = true;
@@ -207,6 +212,7 @@ impl Sequencer {
         clippy::cast_possible_truncation,
         reason = "an append has at most APPEND_EVENTS_MAX events and APPEND_BYTES_MAX bytes"
     )]
+    #[inline]
     fn claim(&mut self, request: &mut Request, recorded_at: i64) -> Sequenced {
         let batch = self.stage.open.as_mut().expect("a batch was opened for the request");
         let active = &mut self.active;
