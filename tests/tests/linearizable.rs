@@ -1,5 +1,5 @@
 //! Recorded histories of several threads that append, transact, guard what they append and repeat it, while their store is killed
-//! or its disk fails: can they be explained by the meaning of the calls (`specification`)?
+//! or its disk fails, or the power is cut: can they be explained by the meaning of the calls (`specification`)?
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::cast_possible_truncation, reason = "a history has some hundred calls")]
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fastrand::Rng;
-use stratalog::disk::{Fault, FaultError, FaultPlan, MemoryDisk, OpKind};
+use stratalog::disk::{Exploration, Fault, FaultError, FaultPlan, MemoryDisk, OpKind};
 use stratalog::{AppendError, ConditionKind, EventId, Expect, Store};
 use stratalog_tests::block_on::block_on;
 use stratalog_tests::specification::{Answer, Asked, Call, Event, Log, Unit, stream_name};
@@ -233,6 +233,7 @@ fn run_thread(
     mut random: Rng,
     lost: Vec<Unit>,
     stopped: &AtomicBool,
+    answered: impl Fn(u64),
 ) -> Vec<Call> {
     let mut calls: Vec<Call> = Vec::new();
     let mut lost = lost.into_iter();
@@ -247,8 +248,9 @@ fn run_thread(
         let called = shared.tick();
         let answer = call(&mut random, store, &unit).unwrap_or_else(|error| Answer::of(&error));
         assert!(answer.rests_on() <= store.head().get(), "an answer that is not durable");
-        let (answered, is_lost) = (shared.tick(), answer == Answer::Lost);
-        calls.push(Call { unit, called, answered, answer });
+        let (at, is_lost) = (shared.tick(), answer == Answer::Lost);
+        answered(at);
+        calls.push(Call { unit, called, answered: at, answer });
         if is_lost {
             break;
         }
@@ -262,6 +264,7 @@ enum End {
     Closed,
     Killed,
     Failed(Fault),
+    PowerCut,
 }
 
 /// The calls between an opening of a store and its end; and what is on the disk then.
@@ -272,6 +275,9 @@ fn run_until(
     random: &mut Rng,
     mut lost: Vec<Unit>,
 ) -> (Vec<Call>, MemoryDisk) {
+    if matches!(end, End::PowerCut) {
+        disk.start_recording();
+    }
     let store = Store::options().segment_bytes(64 << 10).open_on(Arc::new(disk.clone())).unwrap();
     let stopped = AtomicBool::new(false);
     let (mut calls, ended, image) = std::thread::scope(|scope| {
@@ -280,14 +286,16 @@ fn run_until(
             .map(|thread| {
                 let random = random.fork();
                 let own = lost.split_off(lost.len() - lost.len() / (THREADS - thread) as usize);
-                scope.spawn(move || run_thread(store, shared, random, own, stopped))
+                scope.spawn(move || {
+                    run_thread(store, shared, random, own, stopped, |at| disk.mark(at))
+                })
             })
             .collect();
         std::thread::sleep(Duration::from_micros(random.u64(0..4_000)));
         let mut ended = u64::MAX;
         let mut image = None;
         match end {
-            End::Closed => {}
+            End::Closed | End::PowerCut => {}
             End::Killed => {
                 // Nobody knows what is answered from here on.
                 ended = shared.tick();
@@ -303,9 +311,18 @@ fn run_until(
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
         (calls, ended, image)
     });
+    // What was answered before the power was cut, and what is on the disk then.
+    let cut = matches!(end, End::PowerCut).then(|| {
+        let points: Vec<_> = disk.trace().crash_points().collect();
+        let point = &points[random.usize(0..points.len())];
+        let most = random.usize(0..20);
+        let state = point.states(&Exploration::quick()).take(most + 1).last().unwrap();
+        (state.marks().to_vec(), state.disk())
+    });
     let over = shared.tick();
     for call in &mut calls {
-        if call.answered > ended {
+        let told = cut.as_ref().is_none_or(|(marks, _)| marks.contains(&call.answered));
+        if call.answered > ended || !told {
             call.answer = Answer::Lost;
         }
         if call.answer == Answer::Lost {
@@ -314,6 +331,7 @@ fn run_until(
     }
     // What was submitted is written, and the lock let go.
     drop(store);
+    let image = cut.map(|(_, disk)| disk).or(image);
     (calls, image.unwrap_or_else(|| disk.fork()))
 }
 
@@ -332,11 +350,12 @@ fn history(seed: u64) -> [usize; 5] {
     let (mut calls, mut lost): (Vec<Call>, Vec<Unit>) = (Vec::new(), Vec::new());
     for phase in 0..3 {
         disk.set_queue(queue);
-        let end = match random.u8(0..5) {
+        let end = match random.u8(0..7) {
             _ if phase == 2 => End::Closed,
             0 => End::Closed,
             1 => End::Failed(Fault::Fail(FaultError::Io)),
             2 => End::Failed(Fault::FailTorn { error: FaultError::Io, seed }),
+            3 | 4 => End::PowerCut,
             _ => End::Killed,
         };
         let (phase, image) = run_until(end, &disk, &shared, &mut random, lost);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use stratalog::disk::{Exploration, MemoryDisk};
-use stratalog::limits::TRANSACTION_STREAMS_MAX;
+use stratalog::limits::{CONDITIONS_MAX, TRANSACTION_STREAMS_MAX};
 use stratalog::{
     AppendError, Checkpoint, Durability, Expect, FailedCheck, NewEvent, Position, Query, Store,
     StreamConflict,
@@ -93,7 +93,8 @@ fn events_of_several_streams_are_in_the_log_in_the_order_given() {
 
 #[test]
 fn streams_that_went_into_sealed_segments_are_found_by_a_transaction() {
-    const STREAMS: usize = 240;
+    // More than are looked up at once.
+    const STREAMS: usize = 600;
     let disk = MemoryDisk::new();
     let store = open(&disk);
     let name = |stream: usize| format!("stream-{stream}");
@@ -109,14 +110,14 @@ fn streams_that_went_into_sealed_segments_are_found_by_a_transaction() {
         let mut transaction = store.transaction();
         for (stream, head) in heads.iter().enumerate() {
             let (name, expect) = (name(stream), Expect::Version(*head));
-            transaction = match stream % 3 {
-                0 => transaction.expect(&name, expect),
-                _ => transaction.append(&name, expect, [event("t")]),
+            transaction = match stream % 4 {
+                0 => transaction.append(&name, expect, [event("t")]),
+                _ => transaction.expect(&name, expect),
             };
         }
         let receipt = transaction.commit().wait().unwrap();
         for (stream, head) in heads.iter().enumerate() {
-            let expected = (stream % 3 > 0).then_some(head + 1);
+            let expected = (stream % 4 == 0).then_some(head + 1);
             assert_eq!(receipt.version(&name(stream)), expected, "{round}");
         }
         let wrong = store.transaction().append("new", Expect::NoStream, [event("n")]);
@@ -128,7 +129,7 @@ fn streams_that_went_into_sealed_segments_are_found_by_a_transaction() {
             panic!("no conflict")
         };
         let failed: Vec<&str> = conflict.streams().map(StreamConflict::stream).collect();
-        let moved: Vec<String> = (0..STREAMS).filter(|stream| stream % 3 > 0).map(name).collect();
+        let moved: Vec<String> = (0..STREAMS).filter(|stream| stream % 4 == 0).map(name).collect();
         assert_eq!(failed, moved);
     }
     assert_eq!(store.stream_head("new").unwrap(), None);
@@ -247,6 +248,13 @@ fn whatever_is_wrong_with_a_transaction_is_an_error_of_its_own_and_nothing_is_ap
     assert!(matches!(&empty, AppendError::Empty { stream } if &**stream == "b"), "{empty}");
     let reserved = begin().append("$checkpoint-a", Expect::Any, [event("1")]).commit().wait();
     assert!(matches!(reserved, Err(AppendError::Invalid(_))), "{reserved:?}");
+    let after = begin().fail_if(Query::all(), 1).commit().wait();
+    assert!(matches!(after, Err(AppendError::AfterHead { condition: 0, .. })), "{after:?}");
+    let query = begin().fail_if_exists(Query::any().tags([""])).commit().wait();
+    assert!(matches!(query, Err(AppendError::Query { condition: 0, .. })), "{query:?}");
+    let many = (0..=CONDITIONS_MAX).fold(begin(), |begun, _| begun.fail_if(Query::all(), 0));
+    let many = many.commit().wait();
+    assert!(matches!(many, Err(AppendError::TooManyConditions)), "{many:?}");
     let nameless = begin().expect("", Expect::Any).commit().wait();
     assert!(matches!(nameless, Err(AppendError::Invalid(_))), "{nameless:?}");
 

@@ -43,15 +43,14 @@ impl Begin {
         Self { writer, request: Some(request), waits_for: WaitsFor::Nothing }
     }
 
-    /// Who begins it; none where the store is open for reading only.
-    pub(super) fn writer(&self) -> Option<&Arc<Writer>> {
-        self.writer.as_ref()
-    }
-
-    /// Adds to the request, where it is a good one; if that fails, it is none any more.
-    pub(super) fn add(&mut self, add: impl FnOnce(&mut Request) -> Result<(), AppendError>) {
+    /// Adds to the request, where it is a good one; if that fails, it is none any more. There is no writer where the store
+    /// is open for reading only.
+    pub(super) fn add(
+        &mut self,
+        add: impl FnOnce(&mut Request, Option<&Writer>) -> Result<(), AppendError>,
+    ) {
         if let Some(Ok(request)) = &mut self.request
-            && let Err(error) = add(request)
+            && let Err(error) = add(request, self.writer.as_deref())
         {
             self.request = Some(Err(error));
         }
@@ -66,9 +65,8 @@ impl Begin {
 
     /// Adds a condition to the request, where it is a good one; if that fails, it is none any more.
     pub(super) fn condition(&mut self, kind: ConditionKind, query: Query, after: Position) {
-        let writer = self.writer.clone();
-        self.add(|request| {
-            let tags = writer.as_ref().map(|writer| writer.tag_table());
+        self.add(|request, writer| {
+            let tags = writer.map(Writer::tag_table);
             request.conditions.get_or_insert_default().push(kind, query, after, tags)
         });
     }

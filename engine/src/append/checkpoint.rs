@@ -72,19 +72,20 @@ impl Checkpoint {
         Self { consumer, position: position.into(), moves }
     }
 
-    /// Adds it to a request. `head` is the position of the last durable event.
+    /// Adds it to a request.
     ///
     /// # Errors
     /// [`AppendError`], where it is not one that was moved, or is behind the head.
     pub(super) fn add_to(
         &self,
         request: &mut Request,
-        head: Position,
         writer: Option<&Writer>,
     ) -> Result<(), AppendError> {
         let Self { position, .. } = *self;
         let consumer = || self.consumer.clone();
-        if position > head {
+        if let Some(head) = writer.map(Writer::head)
+            && position > head
+        {
             return Err(AppendError::CheckpointAfterHead { consumer: consumer(), position, head });
         }
         let expect = match self.moves.checked_sub(2) {

@@ -32,8 +32,8 @@ pub(crate) struct Repeat {
     /// The ids that the caller has chosen, in the order of the events.
     sought: SmallVec<[SoughtId; 1]>,
     wanted: Wanted,
-    /// Of those that say when they were made, the last one.
-    newest: Option<(i64, EventId)>,
+    /// Of those that say when they were made, the last one, and before which time no event has it.
+    newest: Option<(i64, [u8; 16])>,
     state: State,
     /// How often the first step was made.
     looks: u32,
@@ -72,10 +72,7 @@ impl Repeat {
         if let Some(twice) = twice(&sought) {
             return Err(AppendError::IdTwice { id: EventId(twice) });
         }
-        let made = encoded.events.iter().zip(&encoded.ids).filter_map(|(event, id)| {
-            event.id_is_chosen.then(|| Some((id.made_at()?, *id))).flatten()
-        });
-        let newest = made.max();
+        let newest = sought.iter().filter_map(|sought| Some((sought.not_before?, sought.id))).max();
         let wanted = Wanted::new(sought.iter().map(|sought| sought.hash));
         Ok(Self { sought, wanted, newest, state: State::AbsentBefore(0), looks: 0 })
     }
@@ -142,12 +139,11 @@ impl Repeat {
             State::AbsentBefore(next) => next,
             State::MaybeAt { position, .. } => return Ok(Latest::Wait(position)),
         };
-        if let Some((made, id)) = self.newest
-            && let Some(ahead) = made.checked_sub(recorded_at)
-            && ahead > ID_AHEAD_NANOS
+        if let Some((not_before, id)) = self.newest
+            && not_before > recorded_at
         {
-            let ahead = Duration::from_nanos(ahead.unsigned_abs());
-            return Err(AppendError::IdAhead { id, ahead });
+            let ahead = ID_AHEAD_MAX + Duration::from_nanos(not_before.abs_diff(recorded_at));
+            return Err(AppendError::IdAhead { id: EventId(id), ahead });
         }
         if next >= next_position {
             return Ok(Latest::Known);

@@ -79,8 +79,7 @@ impl Transaction {
         expect: Expect,
         events: impl IntoIterator<Item = E>,
     ) -> Self {
-        let writer = self.begin.writer().cloned();
-        self.begin.add(|request| request.add(stream, expect, events, writer.as_deref()));
+        self.begin.add(|request, writer| request.add(stream, expect, events, writer));
         self
     }
 
@@ -89,7 +88,7 @@ impl Transaction {
     /// # Errors
     /// Reported by the commit: [`AppendError::Invalid`] and [`AppendError::Contradiction`].
     pub fn expect(mut self, stream: &str, expect: Expect) -> Self {
-        self.begin.add(|request| request.expect(stream, expect));
+        self.begin.add(|request, _| request.expect(stream, expect));
         self
     }
 
@@ -144,9 +143,7 @@ impl Transaction {
     /// Reported by the commit: [`AppendError::CheckpointAfterHead`], [`AppendError::CheckpointNotMoved`],
     /// [`AppendError::CheckpointTwice`].
     pub fn checkpoint(mut self, moved: &Checkpoint) -> Self {
-        let writer = self.begin.writer().cloned();
-        let head = writer.as_ref().map_or(Position(u64::MAX), |writer| writer.head());
-        self.begin.add(|request| moved.add_to(request, head, writer.as_deref()));
+        self.begin.add(|request, writer| moved.add_to(request, writer));
         self
     }
 
@@ -159,7 +156,7 @@ impl Transaction {
     /// Nothing is added any more. How it is waited for decides who does the work, as with an
     /// [`Append`](crate::Append). One without events only checks; what its answer is based on is durable.
     pub fn commit(mut self) -> Commit {
-        self.begin.add(|request| {
+        self.begin.add(|request, _| {
             if request.targets.len() == 0 && request.conditions.is_none() {
                 return Err(AppendError::EmptyTransaction);
             }

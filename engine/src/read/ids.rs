@@ -102,19 +102,14 @@ impl Reads {
         let behind = catalog.runs.partition_point(|run| run.next_position() <= from);
         for run in catalog.runs[behind..].iter().rev() {
             let recorded_last = run.recorded_last();
-            let may_be_there = |(_, sought): &(usize, &SoughtId)| {
-                sought.not_before.unwrap_or(random_since) <= recorded_last
-            };
-            let mut wanted = sought.iter().enumerate().filter(may_be_there).peekable();
-            if wanted.peek().is_none() {
-                continue;
-            }
             // Most ids are new, which the least and the greatest one of a run tell. Nothing is shared with other threads
             // by that look: many of them ask at once.
-            let may_have = |(_, sought): &(usize, &SoughtId)| {
-                run.look().as_deref().is_none_or(|open| open.terms.may_have_id(&sought.id))
+            let may_have =
+                |id: &[u8; 16]| run.look().as_deref().is_none_or(|open| open.terms.may_have_id(id));
+            let may_be_there = |(_, sought): &(usize, &SoughtId)| {
+                sought.not_before.unwrap_or(random_since) <= recorded_last && may_have(&sought.id)
             };
-            let mut wanted = wanted.filter(may_have).peekable();
+            let mut wanted = sought.iter().enumerate().filter(may_be_there).peekable();
             if wanted.peek().is_none() {
                 continue;
             }
