@@ -94,8 +94,8 @@ pub const ID_AHEAD_MAX: std::time::Duration = std::time::Duration::from_mins(5);
 /// The most conditions of one append.
 pub const CONDITIONS_MAX: usize = 64;
 /// How many events are compared with items of an append's conditions under the sequence lock, once for each item; and
-/// how many with its ids. Where more have come since they were looked at outside, they are looked at there again; each time the bound is
-/// doubled, so that it ends however fast others append.
+/// how many with its ids. Where more have come since they were looked at outside, they are looked at there again; each
+/// time the bound is doubled, so that it ends however fast others append.
 pub(crate) const CONDITION_WINDOW_MAX: u32 = 1024;
 /// The most segments a manifest may name.
 pub const SEGMENTS_MAX: usize = 1 << 22;

@@ -1,10 +1,10 @@
 //! Whether an append may repeat an earlier one: whether events with its ids are in the log already.
 //!
 //! Owns how ids that a caller has chosen are looked for; `recognise` says what it means that they are found. As with
-//! conditions, it happens in two steps: outside the sequence lock, in everything that has its place by then; under the lock, in what
-//! has come since, by each id's hash. What is found that way, or is not durable, is waited for and looked at
-//! again: no hash decides, and no answer rests on what a crash may take. An append whose first try is still in flight
-//! so waits for it.
+//! conditions, it happens in two steps: outside the sequence lock, in everything that has its place by then; under the
+//! lock, in what has come since, by each id's hash. What is found that way, or is not durable, is waited for and looked
+//! at again: no hash decides, and no answer rests on what a crash may take. An append whose first try is still in
+//! flight so waits for it.
 //!
 //! A UUID of version 7 says when it was made. No event was recorded much earlier than its id says, since such an append
 //! is refused; so what was recorded before is not looked at. Other ids are looked for as far back as the options say.

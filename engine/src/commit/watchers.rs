@@ -1,14 +1,14 @@
 //! Threads that wait to be told of something in a batch in which they have nothing themselves.
 //!
-//! Owns how they are woken: one after the other, in the order in which they came, and few while a batch is being written. They are
-//! many where many threads append to one stream, and all but one have lost against the batch that they are told of. What
-//! they do next is most often to try again, and to lose against the next one. Woken all at once, as those who wait for
-//! events of their own are, they take the processors for longer than a write lasts, and the next write waits for them.
-//! While nothing is being written, nobody is kept waiting.
+//! Owns how they are woken: one after the other, in the order in which they came, and few while a batch is being
+//! written. They are many where many threads append to one stream, and all but one have lost against the batch that
+//! they are told of. What they do next is most often to try again, and to lose against the next one. Woken all at once,
+//! as those who wait for events of their own are, they take the processors for longer than a write lasts, and the next
+//! write waits for them. While nothing is being written, nobody is kept waiting.
 //!
-//! A thread that was woken and whose batch has ended wakes the next one, unless enough were woken since the last batch ended and
-//! another is being written: then the end of that one goes on. One whose batch has not ended wakes the next one too, and
-//! sleeps again behind all others. Calls `sync` only; the tickets call it.
+//! A thread that was woken and whose batch has ended wakes the next one, unless enough were woken since the last batch
+//! ended and another is being written: then the end of that one goes on. One whose batch has not ended wakes the next
+//! one too, and sleeps again behind all others. Calls `sync` only; the tickets call it.
 
 use crate::limits::WATCHERS_WOKEN_MAX;
 use crate::sync::{AtomicU32, Ordering, WaitWord};

@@ -126,10 +126,12 @@ impl NewEvent {
     }
 
     /// Gives it an id, so that a repeated append of it is recognised: an id is in the log at most once. An append
-    /// whose events are all there already, in one piece and in this order, gives the receipt of the first time; whatever else brings an
-    /// id again is [`AppendError::EventIdExists`](crate::AppendError::EventIdExists). Default: a new id, which is not looked for.
+    /// whose events are all there already, in one piece and in this order, gives the receipt of the first time;
+    /// whatever else brings an id again is [`AppendError::EventIdExists`](crate::AppendError::EventIdExists).
+    /// Default: a new id, which is not looked for.
     ///
-    /// A UUID of version 7 is best: it says when it was made, which bounds how far back it is looked for. It may be at most
+    /// A UUID of version 7 is best: it says when it was made, which bounds how far back it is looked for. It may be
+    /// at most
     /// [`ID_AHEAD_MAX`](crate::limits::ID_AHEAD_MAX) ahead of the store's clock. For others see
     /// [`Options::id_lookback`](crate::Options::id_lookback).
     ///
