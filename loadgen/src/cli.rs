@@ -169,9 +169,9 @@ pub(crate) struct Run {
     /// The condition that each append has. All of its events have the tag that it is about, before those of `--tags`.
     #[arg(long, value_name = "WHAT", default_value = "none")]
     pub condition: ConditionName,
-    /// So many percent of the appends are sent twice with the same event ids, and are to be recognised: by producers while the
-    /// first is on its way, by others once it was acknowledged. All events have ids of the client's then, UUIDs of version 7.
-    /// What is recognised is no event, and its latency is not counted.
+    /// So many percent of the appends are sent twice with the same event ids, and are to be recognised: by producers
+    /// while the first is on its way, by others once it was acknowledged. All events have ids of the client's then,
+    /// UUIDs of version 7. What is recognised is no event, and its latency is not counted.
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
     pub retries: f64,
     /// Fills the store with so many events first, in other streams, each with one of the tags of `--tags`.

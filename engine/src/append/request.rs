@@ -1,7 +1,7 @@
 //! What is to be appended and checked as one unit: streams and what is expected of them, conditions, and events.
 //!
-//! Put together by `Store::append`, `Store::check` and `Transaction`, on the caller's thread; nothing of it is in the log before
-//! the sequencer has given it its place. Calls `encode` and `targets`.
+//! Put together by `Store::append`, `Store::check` and `Transaction`, on the caller's thread; nothing of it is in the
+//! log before the sequencer has given it its place. Calls `encode` and `targets`.
 
 use std::time::{Duration, Instant};
 

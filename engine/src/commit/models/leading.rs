@@ -1,7 +1,7 @@
 //! Models of who leads: appends of every manner, the commit thread, and failing writes, with the stage and the tickets as they
 //! are.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Instant;
 
 use loom::thread;
