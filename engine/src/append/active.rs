@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use super::encode::Numbered;
+use super::encode::{EncodedEvent, Numbered};
 use super::request::Request;
 use super::targets::StreamHead;
 use crate::commit::{Chunk, ChunkPool, ChunkRef, Claim, LiveSegment};
@@ -85,42 +85,50 @@ impl Active {
     pub(super) fn enter(&mut self, request: &mut Request, frames_at: u64) {
         let encoded = &request.encoded;
         let writer = &mut self.writer;
-        let mut events = encoded.events.iter();
+        let mut events = &encoded.events[..];
         let (mut start, mut tags_start) = (0, 0);
         for part in &mut request.parts {
             let target = &mut request.targets[part.target];
-            let StreamHead { events: first_version, mut term, .. } = target.head;
+            let StreamHead { events: first_version, term, .. } = target.head;
             part.first_version = first_version;
-            let category = target.category();
-            for (version, event) in
-                (first_version..).zip(events.by_ref().take(part.events as usize))
-            {
-                let units = (frames_at + start as u64) / RECORD_ALIGN as u64;
-                let ordinal = writer.push_event(units as u32);
-                if let Some(id) = term {
-                    writer.append(id, ordinal);
-                } else {
-                    let stream = Term::stream(target.name.as_bytes());
-                    term = Some(writer.create(target.hash, stream, ordinal, version));
+            let (run, behind) = events.split_at(part.events as usize);
+            events = behind;
+            let units = |event: &EncodedEvent| {
+                let start = std::mem::replace(&mut start, event.end);
+                ((frames_at + start as u64) / RECORD_ALIGN as u64) as u32
+            };
+            let ordinals = writer.push_events(run.iter().map(units));
+            let mut rest = ordinals.clone();
+            let id = term.unwrap_or_else(|| {
+                let first = rest.next().expect("a part has events");
+                let stream = Term::stream(target.name.as_bytes());
+                writer.create(target.hash, stream, first, first_version)
+            });
+            writer.append(id, rest);
+            if let Some((hash, category)) = target.category() {
+                writer.enter_category(hash, category, ordinals.clone());
+                if first_version == 0 {
+                    let streams = Term::streams_of(category);
+                    writer.enter(streams.xxh3_64(), streams, ordinals.start..ordinals.start + 1);
                 }
-                if let Some((hash, category)) = category {
-                    writer.enter_category(hash, category, ordinal);
-                    if version == 0 {
-                        let streams = Term::streams_of(category);
-                        writer.enter(streams.xxh3_64(), streams, ordinal);
-                    }
-                }
-                let numbered = &encoded.types()[event.event_type];
+            }
+            let mut rest = ordinals.clone();
+            for same in run.chunk_by(|one, next| one.event_type == next.event_type) {
+                let numbered = &encoded.types()[same[0].event_type];
+                let end = rest.start + same.len() as u32;
                 let name = numbered.event_type.name.as_bytes();
-                writer.enter_type(numbered.number, name, ordinal);
+                writer.enter_type(numbered.number, name, rest.start..end);
+                rest.start = end;
+            }
+            for (event, ordinal) in run.iter().zip(ordinals) {
                 for tag in &encoded.tags[tags_start..event.tags_end] {
                     writer.enter_tag(*tag, ordinal);
                 }
-                writer.enter_id(event.id_hash, ordinal);
-                (start, tags_start) = (event.end, event.tags_end);
+                tags_start = event.tags_end;
             }
+            writer.enter_ids(run.iter().map(|event| event.id_hash));
             let events = first_version + u64::from(part.events);
-            target.head = StreamHead { events, term, position: None };
+            target.head = StreamHead { events, term: Some(id), position: None };
         }
     }
 

@@ -242,7 +242,7 @@ mod tests {
             if number == events {
                 writer.enter_tag(Term::tag(tag.as_bytes()).xxh3_64(), ordinal);
             }
-            writer.enter_id(Term::id(&[0; 16]).xxh3_64(), ordinal);
+            writer.enter_ids([Term::id(&[0; 16]).xxh3_64()]);
         }
         live
     }

@@ -28,19 +28,21 @@ pub(crate) fn enter(
     let ordinal = writer.push_event(units);
     let (stream, version) = (Term::stream(frame.stream_bytes()), frame.version());
     match writer.find(stream_hash, stream) {
-        Some(id) if writer.head(id).next_version() == version => writer.append(id, ordinal),
+        Some(id) if writer.head(id).next_version() == version => {
+            writer.append(id, ordinal..ordinal + 1);
+        }
         Some(_) => return Err(Gap),
         None => drop(writer.create(stream_hash, stream, ordinal, version)),
     }
     if let Some(category) = category(frame.stream()) {
         let hash = Term::category(category.as_bytes()).xxh3_64();
-        writer.enter_category(hash, category.as_bytes(), ordinal);
+        writer.enter_category(hash, category.as_bytes(), ordinal..ordinal + 1);
         if version == 0 {
             let streams = Term::streams_of(category.as_bytes());
-            writer.enter(streams.xxh3_64(), streams, ordinal);
+            writer.enter(streams.xxh3_64(), streams, ordinal..ordinal + 1);
         }
     }
-    writer.enter_type(frame.type_ref(), event_type.name.as_bytes(), ordinal);
+    writer.enter_type(frame.type_ref(), event_type.name.as_bytes(), ordinal..ordinal + 1);
     let mut entered = SmallVec::<[TermHash; 8]>::new();
     for tag in frame.tags() {
         let hash = Term::tag(tag.as_bytes()).xxh3_64();
@@ -50,6 +52,6 @@ pub(crate) fn enter(
             writer.enter_tag(hash, ordinal);
         }
     }
-    writer.enter_id(Term::id(&frame.id()).xxh3_64(), ordinal);
+    writer.enter_ids([Term::id(&frame.id()).xxh3_64()]);
     Ok(())
 }

@@ -92,11 +92,31 @@ pub(crate) fn check_sought(part: NamePart, name: &str) -> Result<(), InvalidName
         return Err(InvalidName::Long { part, bytes: name.len(), beginning });
     }
     // Nearly every name is of printable ASCII, and that is seen at a glance.
-    let plain = name.bytes().fold(true, |plain, byte| plain & (0x20..0x7f).contains(&byte));
-    if !plain && name.chars().any(char::is_control) {
+    if !is_printable_ascii(name.as_bytes()) && name.chars().any(char::is_control) {
         return Err(InvalidName::Control { part, name: name.into() });
     }
     Ok(())
+}
+
+/// Whether each byte is from a space to a tilde. Eight are compared at once, since this is asked of several names of
+/// each event.
+fn is_printable_ascii(name: &[u8]) -> bool {
+    const HIGH_BITS: u64 = u64::from_le_bytes([0x80; 8]);
+    const UP_FROM_SPACE: u64 = u64::from_le_bytes([0x80 - b' '; 8]);
+    const UP_FROM_BEHIND_TILDE: u64 = u64::from_le_bytes([0x80 - (b'~' + 1); 8]);
+    let all_are = |word: u64| {
+        // Without the high bit, no sum leaves its byte; then it has that bit from the bound on.
+        let is_low = word & HIGH_BITS == 0;
+        let (up, over) =
+            (word.wrapping_add(UP_FROM_SPACE), word.wrapping_add(UP_FROM_BEHIND_TILDE));
+        is_low && up & !over & HIGH_BITS == HIGH_BITS
+    };
+    let Some(last) = name.last_chunk::<8>() else {
+        return name.iter().all(|byte| (b' '..=b'~').contains(byte));
+    };
+    // The last eight overlap with those before, where the length is no multiple.
+    let mut words = name.as_chunks::<8>().0.iter().chain([last]);
+    words.all(|word| all_are(u64::from_le_bytes(*word)))
 }
 
 /// The category of a stream: what stands before the first `-` of its name. A name without one, or with
@@ -114,6 +134,26 @@ pub fn category(stream: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_byte_that_is_not_printable_is_seen_wherever_it_stands() {
+        for length in 0..40 {
+            let mut name = vec![b'a'; length];
+            assert!(is_printable_ascii(&name));
+            for place in 0..length {
+                for byte in 0..=u8::MAX {
+                    name[place] = byte;
+                    let expected = (b' '..=b'~').contains(&byte);
+                    assert_eq!(
+                        is_printable_ascii(&name),
+                        expected,
+                        "{byte} at {place} of {length}"
+                    );
+                }
+                name[place] = b'a';
+            }
+        }
+    }
 
     #[test]
     fn each_rule_has_its_own_error() {

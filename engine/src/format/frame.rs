@@ -2,7 +2,9 @@
 
 use super::FormatError;
 use super::align_up;
-use super::bytes::{get_array, get_i64, get_u16, get_u32, get_u64, put_i64, put_u32, put_u64};
+use super::bytes::{
+    get_array, get_i64, get_u16, get_u32, get_u64, put_i64, put_u16, put_u32, put_u64,
+};
 use super::checksum::SegmentKey;
 use super::constants::{
     FLAG_CAUSATION, FLAG_CORRELATION, FLAG_METADATA, FLAG_OCCURRED, FLAG_TAGS, FLAGS_KNOWN,
@@ -62,15 +64,13 @@ impl FrameParts<'_> {
         let bytes = self.encoded_bytes();
         out.reserve(bytes);
         let mut flags = 0;
-        out.extend_from_slice(&(bytes as u32).to_le_bytes());
-        out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&[self.kind, 0]);
-        out.extend_from_slice(&(self.stream.len() as u16).to_le_bytes());
-        out.extend_from_slice(&[0; 20]);
-        out.extend_from_slice(&self.id);
-        out.extend_from_slice(&[0; 8]);
-        out.extend_from_slice(&(self.payload.len() as u32).to_le_bytes());
-        debug_assert_eq!(out.len() - start, FRAME_HEADER_BYTES);
+        let mut header = [0; FRAME_HEADER_BYTES];
+        put_u32(&mut header, 0, bytes as u32);
+        header[8] = self.kind;
+        put_u16(&mut header, 10, self.stream.len() as u16);
+        header[32..48].copy_from_slice(&self.id);
+        put_u32(&mut header, 56, self.payload.len() as u32);
+        out.extend_from_slice(&header);
         out.extend_from_slice(self.stream.as_bytes());
         if let Some(occurred_at) = self.occurred_at {
             flags |= FLAG_OCCURRED;

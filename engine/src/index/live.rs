@@ -326,11 +326,19 @@ impl fmt::Debug for LiveWriter {
 impl LiveWriter {
     /// Adds the next event and gives its ordinal.
     pub(crate) fn push_event(&mut self, offset_units: u32) -> u32 {
-        let ordinal = self.events;
-        self.index.offsets.slot(ordinal).store(offset_units, Ordering::Relaxed);
-        self.events = ordinal + 1;
+        self.push_events([offset_units]).start
+    }
+
+    /// Adds the next events, one for each offset, and gives their ordinals.
+    #[inline]
+    pub(crate) fn push_events(&mut self, offsets: impl IntoIterator<Item = u32>) -> Range<u32> {
+        let first = self.events;
+        for offset_units in offsets {
+            self.index.offsets.slot(self.events).store(offset_units, Ordering::Relaxed);
+            self.events += 1;
+        }
         self.index.events.store(self.events, Ordering::Release);
-        ordinal
+        first..self.events
     }
 
     /// The term's number, if an event of this segment has it.
@@ -369,21 +377,21 @@ impl LiveWriter {
         self.index.terms.find(hash, term).map(|(_, entry)| head_of(entry))
     }
 
-    /// Adds a posting to a term that was found.
+    /// Adds postings of events that follow each other to a term that was found.
     ///
     /// # Panics
     ///
-    /// Panics when the ordinal was not pushed; with debug assertions, also when it is not above the term's
-    /// last one.
+    /// Panics when one of the ordinals was not pushed; with debug assertions, also when the first is not above
+    /// the term's last one.
     #[expect(
         clippy::inline_always,
-        reason = "several times for each event, under the sequence lock"
+        reason = "several times for each append, under the sequence lock"
     )]
     #[inline(always)]
-    pub(crate) fn append(&mut self, id: TermId, ordinal: u32) {
-        assert!(ordinal < self.events, "ordinal {ordinal} of {} events", self.events);
+    pub(crate) fn append(&mut self, id: TermId, ordinals: Range<u32>) {
+        assert!(ordinals.end <= self.events, "ordinals {ordinals:?} of {} events", self.events);
         let entry = self.claimed(id);
-        let used = live_postings::append(&self.index.words, entry, self.words_used, ordinal);
+        let used = live_postings::append(&self.index.words, entry, self.words_used, ordinals);
         self.words_used = used;
     }
 
@@ -419,55 +427,67 @@ impl LiveWriter {
         self.index.tags.push(hash, ordinal);
     }
 
-    /// Adds a posting to a term whose postings have no versions, new or not; no tag is one.
+    /// Adds postings of events that follow each other to a term whose postings have no versions, new or not; no tag is
+    /// one.
     ///
     /// # Panics
     ///
     /// As [`LiveWriter::append`].
     #[inline]
-    pub(crate) fn enter(&mut self, hash: TermHash, term: Term<'_>, ordinal: u32) -> TermId {
-        if let Some(id) = self.find(hash, term) {
-            self.append(id, ordinal);
-            id
+    pub(crate) fn enter(
+        &mut self,
+        hash: TermHash,
+        term: Term<'_>,
+        mut ordinals: Range<u32>,
+    ) -> TermId {
+        let (id, rest) = if let Some(id) = self.find(hash, term) {
+            (id, ordinals)
         } else {
-            self.create(hash, term, ordinal, 0)
-        }
+            let first = ordinals.next().expect("there is an event that has the term");
+            (self.create(hash, term, first, 0), ordinals)
+        };
+        self.append(id, rest);
+        id
     }
 
-    /// As [`LiveWriter::enter`], for the category of an event's stream.
+    /// As [`LiveWriter::enter`], for the category of the events' stream.
     #[inline]
-    pub(crate) fn enter_category(&mut self, hash: TermHash, category: &[u8], ordinal: u32) {
+    pub(crate) fn enter_category(&mut self, hash: TermHash, category: &[u8], ordinals: Range<u32>) {
         if let Some((known, id)) = self.category
             && known == hash
             && *self.claimed(id).bytes == *category
         {
-            self.append(id, ordinal);
+            self.append(id, ordinals);
         } else {
-            self.category = Some((hash, self.enter(hash, Term::category(category), ordinal)));
+            self.category = Some((hash, self.enter(hash, Term::category(category), ordinals)));
         }
     }
 
-    /// As [`LiveWriter::enter`], for the name of an event's type, which has this number in the segment.
+    /// As [`LiveWriter::enter`], for the name of the events' type, which has this number in the segment.
     #[inline]
-    pub(crate) fn enter_type(&mut self, number: u32, name: &[u8], ordinal: u32) {
+    pub(crate) fn enter_type(&mut self, number: u32, name: &[u8], ordinals: Range<u32>) {
         let number = number as usize;
         if let Some(Some(id)) = self.types.get(number).copied() {
-            self.append(id, ordinal);
+            self.append(id, ordinals);
             return;
         }
         let name = Term::event_type(name);
-        let id = self.enter(name.xxh3_64(), name, ordinal);
+        let id = self.enter(name.xxh3_64(), name, ordinals);
         if self.types.len() <= number {
             self.types.resize(number + 1, None);
         }
         self.types[number] = Some(id);
     }
 
-    /// Notes the id of the event that was pushed last: see `live_ids`.
+    /// Notes the ids of the events that were pushed last, after all that is entered of them: see `live_ids`.
+    ///
+    /// # Panics
+    ///
+    /// Panics where these are not as many as have none yet.
     #[inline]
-    pub(crate) fn enter_id(&mut self, hash: TermHash, ordinal: u32) {
-        debug_assert_eq!(ordinal + 1, self.events, "the id of another event");
-        self.index.ids.push(hash, ordinal);
+    pub(crate) fn enter_ids(&mut self, hashes: impl IntoIterator<Item = TermHash>) {
+        let count = self.index.ids.push(hashes);
+        assert_eq!(count, self.events, "each event has an id");
     }
 
     /// Says that it is full when it takes more than this. It has room for whatever its segment holds, as what
@@ -500,7 +520,7 @@ impl LiveWriter {
         if let Some(id) = self.find(hash, term) {
             let next = self.head(id).next_version();
             assert!(version == next, "version {version} where {next} follows");
-            self.append(id, ordinal);
+            self.append(id, ordinal..ordinal + 1);
         } else {
             self.create(hash, term, ordinal, version);
         }

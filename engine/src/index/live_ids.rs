@@ -75,11 +75,16 @@ impl LiveIds {
         buckets_bytes / size_of::<AtomicU32>() as u64 * SEGMENT_BYTES_PER_BUCKET / 2
     }
 
-    /// Notes the id of the event with this ordinal, which follows all that were noted. By the one writer.
+    /// Notes the ids of the events that follow all that were noted, and says how many are noted then. By the one writer.
     #[inline]
-    pub(super) fn push(&self, hash: TermHash, ordinal: u32) {
-        self.notes.slot(ordinal).store(hash.0, Ordering::Relaxed);
-        self.count.store(ordinal + 1, Ordering::Release);
+    pub(super) fn push(&self, hashes: impl IntoIterator<Item = TermHash>) -> u32 {
+        let mut count = self.count.load(Ordering::Relaxed);
+        for hash in hashes {
+            self.notes.slot(count).store(hash.0, Ordering::Relaxed);
+            count += 1;
+        }
+        self.count.store(count, Ordering::Release);
+        count
     }
 
     /// How many events were noted; each one's id is the last that is entered of it.
@@ -185,8 +190,8 @@ mod tests {
         // Every tenth shares its hash with another.
         let hashes: Vec<u64> =
             (0..20_000_u64).map(|n| if n % 10 == 0 { n % 100 } else { random.u64(..) }).collect();
-        for (ordinal, hash) in (0..).zip(&hashes) {
-            ids.push(TermHash(*hash), ordinal);
+        for hash in &hashes {
+            ids.push([TermHash(*hash)]);
         }
         for (ordinal, hash) in (0..).zip(&hashes) {
             let found: Vec<u32> = ids.candidates(TermHash(*hash)).collect();
@@ -200,7 +205,7 @@ mod tests {
         let ids = LiveIds::new(1 << 20, 100);
         let hash = |number: u32| TermHash(u64::from(number) | 7 << 32);
         for ordinal in 0..100 {
-            ids.push(hash(ordinal % 50), ordinal);
+            ids.push([hash(ordinal % 50)]);
         }
         assert_eq!(ids.first_noted(0..100, |note| note == hash(20)), Some(20));
         assert_eq!(ids.first_noted(21..100, |note| note == hash(20)), Some(70));
@@ -234,7 +239,7 @@ mod tests {
                 });
             }
             for ordinal in 0..IDS {
-                ids.push(hash(ordinal), ordinal);
+                ids.push([hash(ordinal)]);
                 done.store(ordinal + 1, Ordering::Release);
             }
         });

@@ -58,10 +58,27 @@ const fn tail(state: u64) -> u32 {
     (state >> 32) as u32
 }
 
-/// Adds a posting and gives the arena's new length. Only the one writer calls this.
+/// Adds postings, of events that follow each other, and gives the arena's new length. Readers see all of them or none.
+/// Only the one writer calls this.
 #[inline]
-pub(super) fn append(words: &Words, entry: &LiveEntry, words_used: u32, ordinal: u32) -> u32 {
-    let state = entry.state.load(Ordering::Relaxed);
+pub(super) fn append(
+    words: &Words,
+    entry: &LiveEntry,
+    mut words_used: u32,
+    ordinals: Range<u32>,
+) -> u32 {
+    let mut state = entry.state.load(Ordering::Relaxed);
+    for ordinal in ordinals {
+        (state, words_used) = add(words, entry, state, words_used, ordinal);
+    }
+    entry.state.store(state, Ordering::Release);
+    words_used
+}
+
+/// Writes a posting, and gives the state that says of it and the arena's new length.
+#[expect(clippy::inline_always, reason = "several times for each event, under the sequence lock")]
+#[inline(always)]
+fn add(words: &Words, entry: &LiveEntry, state: u64, words_used: u32, ordinal: u32) -> (u64, u32) {
     let (count, old_tail) = (count(state), tail(state));
     let rest = count - 1;
     let level = level_of(rest);
@@ -85,8 +102,7 @@ pub(super) fn append(words: &Words, entry: &LiveEntry, words_used: u32, ordinal:
         (old_tail, words_used)
     };
     words.slot(tail + 1 + within).store(ordinal, Ordering::Relaxed);
-    entry.state.store(u64::from(tail) << 32 | u64::from(count + 1), Ordering::Release);
-    used
+    (u64::from(tail) << 32 | u64::from(count + 1), used)
 }
 
 /// How many of so many things are at the beginning, of which no other is. The search begins at the end.

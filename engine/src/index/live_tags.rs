@@ -171,8 +171,12 @@ impl Table {
                     // Two tags of an event that share a hash are one posting.
                     Some((_, entry)) if self.last(entry) == ordinal => {}
                     Some((_, entry)) => {
-                        *words_used =
-                            live_postings::append(&self.words, entry, *words_used, ordinal);
+                        *words_used = live_postings::append(
+                            &self.words,
+                            entry,
+                            *words_used,
+                            ordinal..ordinal + 1,
+                        );
                     }
                     None => drop(self.terms.add(hash, NAMELESS, ordinal, 0)),
                 }

@@ -46,7 +46,7 @@ impl LiveTerms {
         match self.writer.find(stream.hash, stream.term()) {
             Some(id) => {
                 std::hint::black_box(self.writer.head(id));
-                self.writer.append(id, ordinal);
+                self.writer.append(id, ordinal..ordinal + 1);
             }
             None => drop(self.writer.create(stream.hash, stream.term(), ordinal, 0)),
         }

@@ -5,7 +5,7 @@
 //! one tag of 100,000 that is drawn at random from the thread's own share, on the condition that no event behind the
 //! newest position that the thread knows of has that tag; so every append succeeds. Each is waited for until it is
 //! durable. The stores take turns; the figures are medians of the rounds. The options are `--threads` (64), `--batches`
-//! (1,64,512), `--seconds` (4) and `--rounds` (3).
+//! (1,64,512), `--seconds` (4), `--rounds` (3) and `--stores` (all: stratalog,tephra,umadb).
 
 mod stores;
 
@@ -18,8 +18,7 @@ use stores::{Appends, Unit};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-const USAGE: &str =
-    "usage: conditional DIRECTORY [--threads N] [--batches N,N,...] [--seconds N] [--rounds N]";
+const USAGE: &str = "usage: conditional DIRECTORY [--threads N] [--batches N,N,...] [--seconds N] [--rounds N] [--stores NAME,NAME,...]";
 const TAGS: u64 = 100_000;
 
 struct Arguments {
@@ -28,6 +27,7 @@ struct Arguments {
     batches: Vec<usize>,
     seconds: u64,
     rounds: usize,
+    stores: Vec<&'static str>,
 }
 
 fn main() -> Result<(), Failure> {
@@ -38,27 +38,28 @@ fn main() -> Result<(), Failure> {
         arguments.threads, arguments.rounds, arguments.seconds
     );
     for &batch in &arguments.batches {
-        let mut rates = [const { Vec::new() }; stores::NAMES.len()];
+        let mut rates = vec![Vec::new(); arguments.stores.len()];
         for round in 0..arguments.rounds {
-            for turn in 0..stores::NAMES.len() {
+            for turn in 0..rates.len() {
                 // Backwards every other time, so that nobody always comes after the same one.
-                let store = if round % 2 == 0 { turn } else { stores::NAMES.len() - 1 - turn };
-                rates[store].push(measure(stores::NAMES[store], batch, &arguments)?);
+                let store = if round % 2 == 0 { turn } else { rates.len() - 1 - turn };
+                rates[store].push(measure(arguments.stores[store], batch, &arguments)?);
             }
         }
-        let medians = rates.each_mut().map(|rates| {
+        for rates in &mut rates {
             rates.sort_unstable_by(f64::total_cmp);
-            rates[rates.len() / 2]
-        });
-        for (store, name) in stores::NAMES.iter().enumerate() {
+        }
+        let median = |store: usize| rates[store][rates[store].len() / 2];
+        for (store, name) in arguments.stores.iter().enumerate() {
             let (least, most) = (rates[store][0], rates[store][rates[store].len() - 1]);
             println!(
                 "{batch:>4} events an append, {name:<10} {:>10.0} ({least:.0} to {most:.0}){}",
-                medians[store],
+                median(store),
                 if store == 0 {
                     String::new()
                 } else {
-                    format!(", stratalog has {:.2} times as many", medians[0] / medians[store])
+                    let times = median(0) / median(store);
+                    format!(", {} has {times:.2} times as many", arguments.stores[0])
                 }
             );
         }
@@ -68,8 +69,14 @@ fn main() -> Result<(), Failure> {
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, Failure> {
     let directory = words.next().filter(|word| !word.starts_with('-')).ok_or(USAGE)?.into();
-    let mut arguments =
-        Arguments { directory, threads: 64, batches: vec![1, 64, 512], seconds: 4, rounds: 3 };
+    let mut arguments = Arguments {
+        directory,
+        threads: 64,
+        batches: vec![1, 64, 512],
+        seconds: 4,
+        rounds: 3,
+        stores: stores::NAMES.to_vec(),
+    };
     while let Some(option) = words.next() {
         let value = words.next().ok_or(USAGE)?;
         match option.as_str() {
@@ -79,6 +86,11 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, Failure> 
             }
             "--seconds" => arguments.seconds = value.parse()?,
             "--rounds" => arguments.rounds = value.parse()?,
+            "--stores" => {
+                let known = |name| stores::NAMES.into_iter().find(|known| *known == name);
+                arguments.stores =
+                    value.split(',').map(known).collect::<Option<_>>().ok_or(USAGE)?;
+            }
             _ => return Err(USAGE.into()),
         }
     }

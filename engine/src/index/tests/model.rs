@@ -87,7 +87,7 @@ fn the_smallest_frames_with_the_worst_lists_fit_into_a_segment() {
             let term = Term::stream(&name);
             let hash = term.xxh3_64();
             match writer.find(hash, term) {
-                Some(id) => writer.append(id, ordinal),
+                Some(id) => writer.append(id, ordinal..ordinal + 1),
                 None => drop(writer.create(hash, term, ordinal, 0)),
             }
         }
@@ -112,14 +112,14 @@ fn an_event_is_found_by_each_of_its_terms_and_by_its_id() {
     for (ordinal, id) in (0..).zip(&ids) {
         assert_eq!(writer.push_event(ordinal), ordinal);
         let category = if ordinal % 10 < 7 { b"a" } else { b"b" };
-        writer.enter_category(Term::category(category).xxh3_64(), category, ordinal);
+        writer.enter_category(Term::category(category).xxh3_64(), category, ordinal..ordinal + 1);
         // Two types of one name are one term.
         let name: &[u8] = if ordinal % 3 == 2 { b"two" } else { b"one" };
-        writer.enter_type(ordinal % 3, name, ordinal);
+        writer.enter_type(ordinal % 3, name, ordinal..ordinal + 1);
         if ordinal % 2 == 0 {
             writer.enter_tag(Term::tag(b"a").xxh3_64(), ordinal);
         }
-        writer.enter_id(*id, ordinal);
+        writer.enter_ids([*id]);
     }
     let check = |term: Term<'_>, has: &dyn Fn(u32) -> bool| {
         let found = live.lookup(term.xxh3_64(), term).unwrap();
@@ -146,7 +146,7 @@ fn an_index_is_full_by_what_it_takes_and_has_room_for_the_largest_append_then() 
         // Longer than what stands in an entry, so that the names count too.
         let name = format!("a name that is rather long, and the number {number}");
         let term = Term::event_type(name.as_bytes());
-        writer.enter(term.xxh3_64(), term, ordinal);
+        writer.enter(term.xxh3_64(), term, ordinal..ordinal + 1);
         number += 1;
     };
     while !writer.is_full() {
@@ -159,7 +159,7 @@ fn an_index_is_full_by_what_it_takes_and_has_room_for_the_largest_append_then() 
     for number in 0_u64..most {
         let name = number.to_le_bytes();
         let term = Term::event_type(&name);
-        writer.enter(term.xxh3_64(), term, ordinal);
+        writer.enter(term.xxh3_64(), term, ordinal..ordinal + 1);
     }
     for number in 0..APPEND_TAGS_MAX as u64 {
         writer.enter_tag(TermHash(number), ordinal);
@@ -185,7 +185,7 @@ fn many_lists_that_double_at_once_fit_into_an_index_that_is_not_full() {
         while !writer.is_full() && u64::from(live.events()) < most {
             let ordinal = writer.push_event(0);
             for (hash, term) in &ids {
-                writer.enter(*hash, *term, ordinal);
+                writer.enter(*hash, *term, ordinal..ordinal + 1);
             }
         }
         assert!(live.events() > 60_000, "{count} terms: {}", live.events());

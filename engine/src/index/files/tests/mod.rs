@@ -124,7 +124,7 @@ fn live_of(events: &[ModelEvent]) -> (LiveWriter, Arc<LiveIndex>) {
                 continue;
             }
             match writer.find(*hash, term) {
-                Some(id) => writer.append(id, ordinal),
+                Some(id) => writer.append(id, ordinal..ordinal + 1),
                 None => drop(writer.create(*hash, term, ordinal, event.version)),
             }
         }
