@@ -26,6 +26,8 @@
 // What a user sees: the façade, its settings, its errors, and what an event is.
 mod error;
 mod event;
+#[cfg(feature = "export")]
+pub mod export;
 pub mod limits;
 mod options;
 mod store;
@@ -47,6 +49,12 @@ mod maintain;
 mod query;
 mod read;
 mod recovery;
+// Events as Rust types, and what tests of programs with events need.
+pub mod testkit;
+mod typed;
+
+// What is derived says `::stratalog`, in this crate too.
+extern crate self as stratalog;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
@@ -59,22 +67,36 @@ pub use append::{
 };
 pub use commit::WriteStats;
 pub use error::{
-    AppendError, CloseError, ConditionConflict, ConditionKind, Conflict, DamageReason, EventExists,
-    FailedCheck, FileError, IdDifference, OpenError, Poisoned, ReadError, StreamConflict,
+    AppendError, CloseError, ConditionConflict, ConditionKind, Conflict, DamageReason, DecodeError,
+    DecodeReason, EventExists, FailedCheck, FileError, IdDifference, OpenError, Poisoned,
+    ReadError, StreamConflict,
 };
 pub use event::{
     EncodeError, EventId, InvalidName, NamePart, NewEvent, ParseIdError, PayloadKind, Position,
     Timestamp, category,
 };
+#[cfg(feature = "export")]
+pub use export::export;
 pub use format::FormatError;
 pub use format::checksum::StoreId;
 pub use format::frame::TagsIter;
-pub use maintain::{Finding, Stats, Verification};
+pub use maintain::{Finding, Stats, TypeStats, Verification};
 pub use options::Options;
 pub use query::{InvalidQuery, Query};
 pub use read::{
     Batch, BatchIter, EventRef, EventView, ReadAll, ReadQuery, ReadStream, ReaderAll, ReaderQuery,
-    ReaderStream, ReaderStreams,
+    ReaderStream, ReaderStreams, Typed,
 };
 pub use recovery::{Case, Refusal, TornTail};
 pub use store::Store;
+#[doc(inline)]
+pub use stratalog_derive::{Event, EventSet, Layout};
+#[doc(hidden)]
+pub use typed::derived;
+pub use typed::{
+    Event, EventSet, Fingerprint, Layout, Lineage, ParseFingerprintError, PayloadError, Reads,
+    Unsuited, Views,
+};
+
+/// What archives events: its `Archive`, `Serialize` and `Deserialize` are derived beside [`Event`](trait@Event).
+pub use rkyv;

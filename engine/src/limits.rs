@@ -28,6 +28,12 @@ pub const APPEND_TAGS_MAX: usize = 262_144;
 pub const METADATA_BYTES_MAX: usize = 64 << 10;
 /// The most distinct event types (name, schema version, layout fingerprint) in one segment.
 pub const SEGMENT_TYPES_MAX: usize = 65_536;
+/// How deep references may go in an archived payload that is read: more is an error. Types with a derived
+/// [`Layout`](trait@crate::Layout) do not come near it.
+pub const PAYLOAD_DEPTH_MAX: usize = 256;
+/// The most event types, all versions of a store counted, that are listed with their counts of events, so that opening a
+/// store looks at no segment to know them.
+pub const LISTED_TYPES_MAX: usize = 4096;
 
 /// The smallest `segment_bytes` that a store can be given.
 pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;

@@ -12,6 +12,7 @@ use crate::limits::{
     SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
 use crate::store::Store;
+use crate::typed::{EventSet, Registered};
 
 /// How to open a store.
 ///
@@ -29,6 +30,7 @@ pub struct Options {
     salvage: bool,
     give_up_from: Option<u64>,
     id_lookback: Option<Duration>,
+    registered: Registered,
 }
 
 impl Default for Options {
@@ -41,6 +43,7 @@ impl Default for Options {
             salvage: false,
             give_up_from: None,
             id_lookback: None,
+            registered: Registered::default(),
         }
     }
 }
@@ -122,6 +125,46 @@ impl Options {
         self
     }
 
+    /// Registers a set of events: opening then checks that whatever is stored under their names can be read by the set, each
+    /// version with its layout, and fails with [`OpenError::Events`] where it cannot. Other names are nobody's. Any number
+    /// of sets; default none. What is appended later is checked when it is read.
+    ///
+    /// ```
+    /// # use stratalog::rkyv::{Archive, Deserialize, Serialize};
+    /// # use stratalog::{Event, EventSet, Expect, OpenError, Store, disk::MemoryDisk};
+    /// # use std::sync::Arc;
+    /// # mod old {
+    /// #     use super::*;
+    /// #     #[derive(Event, Archive, Serialize, Deserialize)]
+    /// #     #[rkyv(crate = stratalog::rkyv)]
+    /// #     #[event(name = "opened", version = 1)]
+    /// #     pub struct Opened { pub title: String }
+    /// # }
+    /// #[derive(Event, Archive, Serialize, Deserialize)]
+    /// #[rkyv(crate = stratalog::rkyv)]
+    /// #[event(name = "opened", version = 1)]
+    /// struct Opened {
+    ///     title: String,
+    ///     priority: u8, // added without a new version
+    /// }
+    ///
+    /// #[derive(EventSet)]
+    /// enum Ticket { Opened(Opened) }
+    ///
+    /// # let disk = Arc::new(MemoryDisk::new());
+    /// # let store = Store::options().open_on(disk.clone())?;
+    /// # store.append("t", Expect::Any, [old::Opened { title: "a".into() }]).wait()?;
+    /// # store.close()?;
+    /// let opened = Store::options().events::<Ticket>().open_on(disk);
+    /// assert!(matches!(opened, Err(OpenError::Events { version: 1, .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn events<S: EventSet>(mut self) -> Self {
+        self.registered.add::<S>();
+        self
+    }
+
     /// Opens the store in a directory for reading and writing, creating both where there is none, and
     /// recovering what a crash left.
     ///
@@ -191,6 +234,10 @@ impl Options {
             return Err(OpenError::IndexBytes { bytes: self.index_bytes });
         }
         Ok(())
+    }
+
+    pub(crate) fn registered(&self) -> &Registered {
+        &self.registered
     }
 
     pub(crate) fn id_lookback_max(&self) -> Option<Duration> {

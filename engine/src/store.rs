@@ -14,7 +14,7 @@ use crate::format::checksum::StoreId;
 use crate::format::manifest::CleanEnd;
 use crate::limits::INDEX_SHARE_REBUILT;
 use crate::log::{Catalogs, Indexer, Maintainer, Rebuilding, names};
-use crate::maintain::{Stats, Verification};
+use crate::maintain::{Stats, Verification, check_stored_types};
 use crate::options::Options;
 use crate::query::Query;
 use crate::read::{EventView, ReadAll, ReadQuery, ReadStream, ReaderStreams, Reads};
@@ -88,6 +88,7 @@ impl Store {
         let recovered = recover(&disk, options, &rebuilding)?;
         tracing::info!(disk = disk.describe(), case = %recovered.case, "opened a store");
         let Recovered { manifest, catalog, resume, commit, watermark, case, torn } = recovered;
+        check_stored_types(options.registered(), &catalog)?;
         let catalogs = Arc::new(Catalogs::new(catalog, Arc::clone(&rebuilding)));
         let watermark = Arc::new(Watermark::new(watermark));
         let reads = Arc::new(Reads {
@@ -157,6 +158,7 @@ impl Store {
         let lives = tail.iter_mut().filter_map(|segment| Some(segment.take_live()?.0)).collect();
         let rebuilding = Rebuilding::new(options.index_bytes_max() / INDEX_SHARE_REBUILT);
         let catalog = catalog_to_read(&disk, &found, lives, &rebuilding)?;
+        check_stored_types(options.registered(), &catalog)?;
         let reads = Arc::new(Reads {
             store: found.manifest.store,
             disk,

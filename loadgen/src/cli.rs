@@ -148,6 +148,11 @@ pub(crate) struct Run {
     /// The length of a payload.
     #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = payload)]
     pub payload: usize,
+    /// Appends values of a type, with two texts and a list, whose archives are as long as `--payload` says, or up to 7
+    /// bytes shorter: they are multiples of 8. Each is encoded when it is appended; where events have tags, conditions or
+    /// ids of the client's, an event is made of it first.
+    #[arg(long)]
+    pub typed: bool,
     /// Events in an append; a latency is that of an append.
     #[arg(long, value_name = "N", value_parser = count, default_value_t = 1)]
     pub batch: usize,
@@ -183,7 +188,7 @@ pub(crate) struct Run {
     pub queries: usize,
     /// Replays a log in JSON Lines (`stream`, `type`, `timestamp`, `data`), each stream in its order,
     /// and ends with the file; there is no warm-up then.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["payload", "batch", "streams", "zipf", "tags", "condition", "retries", "warmup"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["payload", "typed", "batch", "streams", "zipf", "tags", "condition", "retries", "warmup"])]
     pub input: Option<PathBuf>,
     /// What is random begins with this number.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -236,6 +241,27 @@ impl Mode {
     }
 }
 
+/// What payloads are read as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Payload {
+    /// Bytes, of which each is read.
+    Bytes,
+    /// The type of `run --typed`: each value is checked, and every field read.
+    Typed,
+    /// The same without a check. The first scan, which does not count, has checked all of them.
+    Unchecked,
+}
+
+impl Payload {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Typed => "typed",
+            Self::Unchecked => "unchecked",
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Read {
     #[command(flatten)]
@@ -248,7 +274,10 @@ pub(crate) struct Read {
     pub streams: usize,
     /// The length of their payloads.
     #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = payload)]
-    pub payload: usize,
+    pub payload_bytes: usize,
+    /// What a scan reads payloads as. Other than as bytes, an empty store is filled with typed events.
+    #[arg(long, value_name = "WHAT", default_value = "bytes")]
+    pub payload: Payload,
     /// What is measured.
     #[arg(long, value_name = "MODE")]
     pub mode: Mode,
@@ -368,6 +397,8 @@ mod tests {
         assert!(parse("loadgen run --writers 2 --tasks 2").is_err());
         assert!(parse("loadgen run --input x --payload 3").is_err());
         assert!(parse("loadgen run --input x --tags 3").is_err());
+        assert!(parse("loadgen run --input x --typed").is_err());
+        assert!(parse("loadgen run --typed --tags 3").is_ok());
         assert!(parse("loadgen run --tags 64").is_ok());
         assert!(parse("loadgen run --tags 65").is_err());
         assert!(parse("loadgen run --duration 0").is_err());

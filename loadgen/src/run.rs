@@ -31,9 +31,9 @@ use crate::report::percentiles;
 use crate::report::table;
 use crate::target::{Committed, Target};
 use crate::verify::{self, Account};
+use crate::workload::Payloads;
 use crate::workload::conditions::Conditions;
 use crate::workload::input::Input;
-use crate::workload::payloads::Pool;
 use crate::workload::streams::{Choice, Names, Share};
 use crate::workload::tags::Tagging;
 
@@ -92,7 +92,9 @@ pub(crate) fn load<T: Target>(
     process::forget_rss_peak();
     let acks = arguments.acks.as_deref().map(Acks::open).transpose()?;
     if arguments.fill > 0 {
-        fill::before_load::<T>(folder, arguments.fill, arguments.payload, arguments.seed)?;
+        let Run { typed, payload, seed, .. } = *arguments;
+        let payloads = Payloads::new(typed, payload, seed)?;
+        fill::before_load::<T>(folder, arguments.fill, payloads, seed)?;
     }
     let target = T::open(folder)?;
     let backend = target.backend();
@@ -232,8 +234,8 @@ fn prepare(arguments: &Run, clients: usize) -> Result<(Names, Vec<Work>), AnyErr
         let Input { names, events } = Input::read(path)?;
         return Ok((names, split(events, clients).into_iter().map(Work::Replay).collect()));
     }
-    let Run { payload, batch, zipf, seed, .. } = *arguments;
-    let pool = Pool::new(payload, seed);
+    let Run { payload, typed, batch, zipf, seed, .. } = *arguments;
+    let payloads = Payloads::new(typed, payload, seed)?;
     let choice = zipf.map_or(Choice::Uniform, Choice::Zipf);
     let tagging = Tagging::Drawn(arguments.tags);
     let conditions = match arguments.condition {
@@ -243,7 +245,7 @@ fn prepare(arguments: &Run, clients: usize) -> Result<(Names, Vec<Work>), AnyErr
         ConditionName::Exists => Conditions::Exists,
     };
     let made = || Work::Made {
-        pool: pool.clone(),
+        payloads: payloads.clone(),
         tagging,
         conditions: conditions.clone(),
         retries: arguments.retries,
@@ -358,7 +360,7 @@ fn readers_read(arguments: &Run, read: &Recorded, seconds: f64) -> Read {
         events_per_second: Some(read.counted.events as f64 / seconds),
         bytes_per_second: Some(read.counted.bytes as f64 / seconds),
         stream_p50_ns: Latency::of(&read.latency).p50,
-        open_ns: None,
+        ..Read::default()
     }
 }
 
@@ -382,6 +384,7 @@ fn workload(
         inflight,
         rate: arguments.rate,
         payload_bytes: made.then_some(arguments.payload),
+        typed: Some(arguments.typed),
         batch: made.then_some(arguments.batch),
         streams: Some(streams),
         zipf: arguments.zipf,

@@ -9,7 +9,7 @@ use clap::Parser as _;
 
 use crate::AnyError;
 use crate::ceiling::{Ceiling, Extent};
-use crate::cli::{Arguments, Command, Mode, StoreName, Tour};
+use crate::cli::{Arguments, Command, Mode, Payload, StoreName, Tour};
 use crate::folder::Folder;
 use crate::read::{self, Plan};
 use crate::report::environment::Environment;
@@ -93,6 +93,7 @@ fn read(
         fill: 1_000_000,
         streams: 10_000,
         payload_bytes: 256,
+        payload: Payload::Bytes,
         duration,
         readers: 1,
         cold: false,

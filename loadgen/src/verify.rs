@@ -129,7 +129,7 @@ fn compare(
 mod tests {
     use super::*;
     use crate::target::stratalog::Stratalog;
-    use crate::target::{Append as _, Expect, NewEvent, checksum};
+    use crate::target::{Append as _, Events, Expect, NewEvent, checksum};
 
     /// A store with these payloads in the streams of these numbers, and the accounts of them.
     fn store_with(events: &[(usize, &str)]) -> (Stratalog, Vec<Account>) {
@@ -143,7 +143,7 @@ mod tests {
         for &(stream, payload) in events {
             let event = NewEvent::bytes("t", payload).tags(tags.iter().copied());
             let name = &Names::Made(2).get(stream);
-            let done = store.append(name, Expect::Any, None, &[event]).wait().unwrap();
+            let done = store.append(name, Expect::Any, None, Events::New(&[event])).wait().unwrap();
             let checksum = checksum(payload.as_bytes(), tags.iter().copied());
             accounts[stream].add(done.version, done.position, checksum);
         }

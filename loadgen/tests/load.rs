@@ -417,6 +417,92 @@ fn a_store_that_has_other_tags_than_are_queried_is_told() {
     }
 }
 
+#[test]
+fn typed_events_are_as_long_as_asked_for_and_found_again() {
+    for (store, words) in [
+        "--writers 4",
+        "--tasks 8 --batch 3 --fill 100",
+        "--producers 1 --inflight 64 --payload 255",
+        "--writers 4 --tags 2",
+        "--tasks 8 --condition after --batch 2",
+        "--producers 1 --inflight 64 --retries 50",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let folder = folder();
+        let verify = if words.contains("--fill") { "" } else { "--verify" };
+        let run = format!(
+            "run --typed --dir {store} {verify} --json out.json --streams 100 --duration 0.4 --warmup 0 --no-ceiling"
+        );
+        succeeds(folder.path(), &format!("{run} {words}"));
+        let report = json(folder.path().join("out.json"));
+        assert_eq!(report["workload"]["typed"], true);
+        assert_eq!(report["verified"], if verify.is_empty() { Value::Null } else { true.into() });
+        // Archives of this type are multiples of 8.
+        let expected = if words.contains("--payload 255") { 248 } else { 256 };
+        let store =
+            stratalog::Store::options().open_read_only(folder.path().join(store.to_string()));
+        let store = store.unwrap();
+        let mut reader = store.read_all().forward();
+        while let Some(batch) = reader.next_batch().unwrap() {
+            for event in &batch {
+                assert_eq!(event.payload_kind(), stratalog::PayloadKind::Archived, "{words}");
+                assert_eq!(event.payload().len(), expected, "{words}");
+            }
+        }
+        let per_event = report["append"]["bytes_per_second"].as_f64().unwrap()
+            / report["append"]["events_per_second"].as_f64().unwrap();
+        assert!(
+            (per_event - f64::from(u32::try_from(expected).unwrap())).abs() < 1e-3,
+            "{per_event}"
+        );
+    }
+    let report = assert_consistent("--typed --writers 4 --streams 100 --no-ceiling");
+    assert_eq!(report["workload"]["typed"], true);
+    let report = assert_consistent("--writers 2 --no-ceiling");
+    assert_eq!(report["workload"]["typed"], false);
+}
+
+#[test]
+fn typed_events_that_would_be_too_short_or_come_from_a_file_are_refused() {
+    let folder = folder();
+    let error = fails(folder.path(), "run --typed --payload 47 --no-ceiling --duration 0.2");
+    assert!(error.contains("48 bytes at least: --payload 47 is too small"), "{error}");
+    succeeds(folder.path(), "run --typed --payload 48 --no-ceiling --duration 0.2 --verify");
+    let error = fails(folder.path(), "run --typed --input input.jsonl --no-ceiling");
+    assert!(error.contains("cannot be used with"), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn scans_read_typed_events_as_what_they_are_with_and_without_a_check() {
+    let folder = folder();
+    succeeds(folder.path(), "run --typed --dir typed --writers 4 --duration 0.3 --no-ceiling");
+    let read = "read --mode scan --fill 5000 --duration 0.2 --no-ceiling --json out.json";
+    for payload in ["bytes", "typed", "unchecked"] {
+        // The one is there, and the other is filled with events of the type unless they are read as bytes.
+        for dir in ["typed".to_owned(), format!("new-{payload}")] {
+            let words = format!("{read} --dir {dir} --payload {payload}");
+            let table = succeeds(folder.path(), &words);
+            assert_eq!(table.contains("payloads as"), payload != "bytes", "{table}");
+            let report = json(folder.path().join("out.json"));
+            assert_eq!(report["read"]["payload"], payload);
+            assert!(report["read"]["events_per_second"].as_f64().unwrap() > 0.0);
+        }
+    }
+    for payload in ["typed", "unchecked"] {
+        let error = fails(folder.path(), &format!("{read} --dir new-bytes --payload {payload}"));
+        assert!(error.contains(r#"of the type "entry-posted""#), "{error}");
+        let words = format!("read --mode streams --no-ceiling --payload {payload}");
+        let error = fails(folder.path(), &words);
+        assert!(error.contains("--mode scan"), "{error}");
+        let words = format!("{read} --store none --payload {payload}");
+        let error = fails(folder.path(), &words);
+        assert!(error.contains("only stratalog"), "{error}");
+    }
+}
+
 #[cfg(feature = "sqlite")]
 #[test]
 fn sqlite_is_measured_in_the_same_way() {
@@ -428,6 +514,7 @@ fn sqlite_is_measured_in_the_same_way() {
         "--producers 1 --tags 3 --queries 1",
         "--writers 4 --condition after",
         "--producers 1 --condition exists",
+        "--producers 1 --typed",
     ];
     for (store, clients) in loads.iter().enumerate() {
         let run = format!(

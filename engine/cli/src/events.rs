@@ -1,14 +1,14 @@
 //! Events on stdout, one line each.
 //!
-//! Owns the order and the end of what is printed. Calls `line` for the shape; `export` and `query` call
+//! Owns the order and the end of what is printed. Calls the library's export for the shape; `export` and `query` call
 //! it.
 
 use std::error::Error;
 use std::io::{self, BufWriter, Write};
 
+use stratalog::export::write_event;
 use stratalog::{Batch, ReadError};
 
-use crate::line;
 use crate::output::closed_is_fine;
 use crate::progress::{Progress, Unit};
 
@@ -68,7 +68,7 @@ fn print_to(
         for event in &batch {
             let position = event.position().get();
             if position >= from {
-                line::print(event, out).map_err(Stop::Write)?;
+                write_event(event, out).map_err(Stop::Write)?;
                 printed += 1;
             }
             progress.step(total.map_or(printed, |_| position));

@@ -1,16 +1,19 @@
 //! The shape of a line: one event as a JSON object, in and out.
 //!
-//! Owns the names and the order of the fields. Calls `time` for timestamps; `import` parses and compares
-//! with it, `events` prints with it.
+//! Owns how a line is understood; how it is printed is the library's, in `stratalog::export`. Calls `time` for timestamps;
+//! `import` parses and compares with it.
 
 use std::borrow::Cow;
-use std::io::{self, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use stratalog::{EventId, EventRef, NewEvent, ParseIdError, PayloadKind, Timestamp};
+use stratalog::export::{on_one_line, raw, time_of, timestamp};
+use stratalog::{
+    EventId, EventRef, Fingerprint, NewEvent, ParseFingerprintError, ParseIdError, PayloadKind,
+    Timestamp,
+};
 
 use crate::time::{self, TimeError};
 
@@ -35,6 +38,14 @@ pub(crate) enum BrokenLine {
     Timestamp { text: String, source: TimeError },
     #[error("`{field}` is no id")]
     Id { field: &'static str, source: ParseIdError },
+    #[error("`fingerprint` is no fingerprint")]
+    Fingerprint { source: ParseFingerprintError },
+    #[error(
+        "an archived payload has `schema_version`, `fingerprint` and `data_base64`, this one has not all of them"
+    )]
+    Archived,
+    #[error("`schema_version` is 0; versions begin with 1")]
+    SchemaVersion,
     #[error("`{field}` is no base64")]
     Base64 { field: &'static str, source: base64::DecodeError },
 }
@@ -66,6 +77,9 @@ struct Fields<'a> {
     metadata: Option<&'a RawValue>,
     #[serde(borrow)]
     metadata_base64: Option<Cow<'a, str>>,
+    schema_version: Option<u32>,
+    #[serde(borrow)]
+    fingerprint: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "even_null")]
     data: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -82,6 +96,8 @@ enum Payload<'a> {
     /// JSON, its text as it stands in the line.
     Json(&'a str),
     Bytes(Vec<u8>),
+    /// By rkyv.
+    Archived(Vec<u8>),
 }
 
 /// A line that was understood.
@@ -97,6 +113,9 @@ pub(crate) struct Line<'a> {
     causation: Option<EventId>,
     tags: Vec<String>,
     metadata: Cow<'a, [u8]>,
+    /// 0 where it says none.
+    schema_version: u32,
+    fingerprint: Fingerprint,
     payload: Payload<'a>,
 }
 
@@ -133,6 +152,16 @@ impl<'a> Line<'a> {
             (None, Some(text)) => Payload::Bytes(decode("data_base64", &text)?),
             (Some(_), Some(_)) => return Err(BrokenLine::Both { one: "data" }),
         };
+        let fingerprint = fields.fingerprint.as_deref().map(str::parse).transpose();
+        let fingerprint = fingerprint.map_err(|source| BrokenLine::Fingerprint { source })?;
+        let payload = match (payload, fields.schema_version, fingerprint) {
+            (_, Some(0), _) => return Err(BrokenLine::SchemaVersion),
+            (Payload::Bytes(bytes), Some(_), Some(_)) => Payload::Archived(bytes),
+            (Payload::Bytes(_), Some(_), None) | (_, _, Some(_)) => {
+                return Err(BrokenLine::Archived);
+            }
+            (payload, _, None) => payload,
+        };
         Ok(Self {
             stream: fields.stream,
             version: fields.version,
@@ -143,6 +172,8 @@ impl<'a> Line<'a> {
             causation: id("causation_id", fields.causation_id.as_deref())?,
             tags: fields.tags.unwrap_or_default(),
             metadata,
+            schema_version: fields.schema_version.unwrap_or(0),
+            fingerprint: fingerprint.unwrap_or(Fingerprint::NONE),
             payload,
         })
     }
@@ -150,7 +181,15 @@ impl<'a> Line<'a> {
     /// The event to append.
     pub(crate) fn event(&self) -> Result<NewEvent, stratalog::EncodeError> {
         let event = match &self.payload {
-            Payload::Json(text) => NewEvent::json_text(&*self.event_type, *text)?,
+            Payload::Json(text) => {
+                NewEvent::json_text(&*self.event_type, *text)?.json_version(self.schema_version)
+            }
+            Payload::Archived(bytes) => NewEvent::archived(
+                &*self.event_type,
+                self.schema_version,
+                self.fingerprint,
+                bytes.as_slice(),
+            )?,
             Payload::Bytes(bytes) => NewEvent::bytes(&*self.event_type, bytes.as_slice()),
         };
         let mut event = event
@@ -182,9 +221,16 @@ impl<'a> Line<'a> {
         if stored.event_type() != self.event_type {
             return differ("type", stored.event_type(), &self.event_type);
         }
-        let timestamp = shown_timestamp(stored);
-        if timestamp != self.timestamp {
-            return differ("timestamp", &time::print(timestamp), &time::print(self.timestamp));
+        if time_of(stored) != self.timestamp {
+            return differ("timestamp", &timestamp(time_of(stored)), &timestamp(self.timestamp));
+        }
+        let (own, other) = (stored.schema_version(), self.schema_version);
+        if own != other {
+            return differ("schema_version", &own.to_string(), &other.to_string());
+        }
+        let (own, other) = (stored.fingerprint(), self.fingerprint);
+        if own != other {
+            return differ("fingerprint", &own.to_string(), &other.to_string());
         }
         if self.id.is_some_and(|id| id != stored.id()) {
             return differ_ids("id", Some(stored.id()), self.id);
@@ -207,6 +253,10 @@ impl<'a> Line<'a> {
             Payload::Json(text) => (is_json_text(stored, text), Cow::Borrowed(*text)),
             Payload::Bytes(bytes) => (
                 stored.payload_kind() == PayloadKind::Bytes && stored.payload() == bytes,
+                Cow::Owned(BASE64.encode(bytes)),
+            ),
+            Payload::Archived(bytes) => (
+                stored.payload_kind() == PayloadKind::Archived && stored.payload() == bytes,
                 Cow::Owned(BASE64.encode(bytes)),
             ),
         };
@@ -255,93 +305,12 @@ fn short(text: &str) -> String {
     }
 }
 
-/// The fields of a line that goes out, in their order.
-#[derive(Debug, Serialize)]
-struct Printed<'a> {
-    position: u64,
-    stream: &'a str,
-    version: u64,
-    #[serde(rename = "type")]
-    event_type: &'a str,
-    timestamp: String,
-    id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    correlation_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    causation_id: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    tags: Vec<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metadata_base64: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data_base64: Option<String>,
-}
-
-/// Prints an event as a line.
-pub(crate) fn print(event: EventRef<'_>, out: &mut impl Write) -> io::Result<()> {
-    let metadata = event.metadata();
-    let metadata_json = json_to_the_byte(metadata);
-    let metadata_base64 = metadata_json.is_none() && !metadata.is_empty();
-    let line = match event.payload_kind() {
-        PayloadKind::Json => on_one_line(event.payload()),
-        _ => None,
-    };
-    let data = line.as_deref().and_then(raw);
-    let printed = Printed {
-        position: event.position().get(),
-        stream: event.stream(),
-        version: event.version(),
-        event_type: event.event_type(),
-        timestamp: time::print(shown_timestamp(event)),
-        id: event.id().to_string(),
-        correlation_id: event.correlation().map(|id| id.to_string()),
-        causation_id: event.causation().map(|id| id.to_string()),
-        tags: event.tags().collect(),
-        metadata: metadata_json,
-        metadata_base64: metadata_base64.then(|| BASE64.encode(metadata)),
-        data,
-        data_base64: data.is_none().then(|| BASE64.encode(event.payload())),
-    };
-    serde_json::to_writer(&mut *out, &printed)?;
-    out.write_all(b"\n")
-}
-
-/// When an event occurred; where nobody said so, when it was recorded.
-fn shown_timestamp(event: EventRef<'_>) -> Timestamp {
-    event.occurred_at().unwrap_or_else(|| event.recorded_at())
-}
-
-/// JSON text without line breaks. Inside its strings there are none, since JSON has them escaped, so
-/// putting spaces for them changes nothing but the text between the tokens.
-fn on_one_line(json: &[u8]) -> Option<Cow<'_, str>> {
-    let text = std::str::from_utf8(json).ok()?;
-    Some(if text.contains(['\n', '\r']) {
-        Cow::Owned(text.replace(['\n', '\r'], " "))
-    } else {
-        Cow::Borrowed(text)
-    })
-}
-
-/// JSON text as a value that prints as that text, without the spaces around it.
-fn raw(text: &str) -> Option<&RawValue> {
-    serde_json::from_str(text).ok()
-}
-
-/// These bytes as JSON, if a line can have them as such and none is lost.
-fn json_to_the_byte(bytes: &[u8]) -> Option<&RawValue> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    raw(text).filter(|json| json.get() == text && !text.contains(['\n', '\r']))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use stratalog::disk::MemoryDisk;
+    use stratalog::export::write_event as print;
     use stratalog::{Expect, Store};
 
     use super::*;
@@ -487,6 +456,23 @@ mod tests {
             "it has both `data` and `data_base64`"
         );
         assert_eq!(broken(&line(r#","data":1,"id":"x""#)), "`id` is no id");
+        let archived = "an archived payload has `schema_version`, `fingerprint` and `data_base64`, \
+                        this one has not all of them";
+        let fingerprint = r#""fingerprint":"0190a5d27b1c70008000000000000005""#;
+        assert_eq!(broken(&line(&format!(r#","data_base64":"",{fingerprint}"#))), archived);
+        assert_eq!(
+            broken(&line(&format!(r#","data":1,"schema_version":1,{fingerprint}"#))),
+            archived
+        );
+        assert_eq!(broken(&line(r#","data_base64":"","schema_version":1"#)), archived);
+        assert_eq!(
+            broken(&line(r#","data":1,"schema_version":0"#)),
+            "`schema_version` is 0; versions begin with 1"
+        );
+        assert_eq!(
+            broken(&line(r#","data_base64":"","schema_version":1,"fingerprint":"x""#)),
+            "`fingerprint` is no fingerprint"
+        );
         assert_eq!(broken(&line(r#","data_base64":"?""#)), "`data_base64` is no base64");
         let bytes = Line::parse(b"{\"stream\":\"\xff\"}").unwrap_err();
         assert_eq!(bytes.to_string(), "it is not UTF-8 from byte 12 on");

@@ -3,10 +3,11 @@
 //! Owns how figures are printed. Calls the store's `stats`; `main` calls it.
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use serde::Serialize;
-use stratalog::{Stats, Store};
+use stratalog::{Fingerprint, Stats, Store, TypeStats};
 
 use crate::output;
 
@@ -22,7 +23,22 @@ struct Figures {
     index_bytes: u64,
     runs: u64,
     log_bytes_per_event: f64,
+    event_types: Vec<TypeFigures>,
 }
+
+/// What there is of one type, in one version and layout.
+#[derive(Debug, Serialize)]
+struct TypeFigures {
+    name: String,
+    /// The version of the payload's structure; none where it has none.
+    version: Option<u32>,
+    /// The fingerprint of the payload's layout; none where it has none.
+    fingerprint: Option<String>,
+    events: u64,
+}
+
+/// So many types are shown in the table; all of them in JSON.
+const TYPES_SHOWN_MAX: usize = 100;
 
 /// Prints the figures of the store in a directory.
 pub(crate) fn run(directory: &Path, json: bool) -> Result<(), Box<dyn Error>> {
@@ -44,6 +60,7 @@ impl Figures {
             index_bytes: stats.index_bytes,
             runs: stats.runs,
             log_bytes_per_event: stats.log_bytes_per_event(),
+            event_types: stats.event_types.iter().map(TypeFigures::of).collect(),
         }
     }
 
@@ -60,7 +77,34 @@ impl Figures {
             ("log, bytes per event", format!("{:.1}", self.log_bytes_per_event)),
         ];
         let rows = rows.map(|(name, figure)| format!("{name:<20} {figure:>20}"));
-        rows.join("\n")
+        let mut table = rows.join("\n");
+        if !self.event_types.is_empty() {
+            table.push_str("\n\nevents, type, version, layout");
+        }
+        for of in self.event_types.iter().take(TYPES_SHOWN_MAX) {
+            let version = of.version.map_or("-".to_owned(), |version| version.to_string());
+            let fingerprint = of.fingerprint.as_deref().unwrap_or("-");
+            let events = thousands(of.events);
+            // Writing to a string does not fail.
+            let _ = write!(table, "\n{events:>20} {} {version} {fingerprint}", of.name);
+        }
+        let more = self.event_types.len().saturating_sub(TYPES_SHOWN_MAX);
+        if more > 0 {
+            let _ = write!(table, "\n{more:>20} types more, shown by --json");
+        }
+        table
+    }
+}
+
+impl TypeFigures {
+    fn of(stats: &TypeStats) -> Self {
+        let is_known = stats.fingerprint != Fingerprint::NONE;
+        Self {
+            name: stats.name.to_string(),
+            version: (stats.version > 0).then_some(stats.version),
+            fingerprint: is_known.then(|| stats.fingerprint.to_string()),
+            events: stats.events,
+        }
     }
 }
 

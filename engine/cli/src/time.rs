@@ -1,11 +1,8 @@
-//! Timestamps as text: RFC 3339 in, UTC out.
+//! Timestamps as text: RFC 3339, as `stratalog::export` prints them.
 //!
-//! Owns the text form of points in time. Calls `jiff`; `line` and `query` call it.
+//! Owns how points in time are read. Calls `jiff`; `line` and `query` call it.
 
 use stratalog::Timestamp;
-
-const NANOS_PER_MILLI: i64 = 1_000_000;
-const NANOS_PER_MICRO: i64 = 1_000;
 
 /// A text that is no timestamp of the store.
 #[derive(Debug, thiserror::Error)]
@@ -72,23 +69,10 @@ fn is_like(text: &[u8], pattern: &[u8]) -> bool {
     text.len() == pattern.len() && text.iter().zip(pattern).all(like)
 }
 
-/// Prints a timestamp in UTC with 3 fractional digits, or 6 or 9 where it needs them.
-pub(crate) fn print(time: Timestamp) -> String {
-    let nanos = time.as_nanos();
-    let jiff = jiff::Timestamp::from_nanosecond(nanos.into())
-        .expect("jiff's range of years is wider than that of 64-bit nanoseconds");
-    let digits = if nanos % NANOS_PER_MILLI == 0 {
-        3
-    } else if nanos % NANOS_PER_MICRO == 0 {
-        6
-    } else {
-        9
-    };
-    format!("{jiff:.digits$}")
-}
-
 #[cfg(test)]
 mod tests {
+    use stratalog::export::timestamp as print;
+
     use super::*;
 
     fn printed(text: &str) -> String {

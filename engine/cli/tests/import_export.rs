@@ -33,6 +33,32 @@ fn every_field_comes_out_to_the_letter_and_goes_in_again() {
     place.assert_clean();
 }
 
+/// As a store has them whose events are Rust types: archived, and JSON with a version.
+const ARCHIVED: &str = concat!(
+    r#"{"position":1,"stream":"s","version":0,"type":"t","timestamp":"2010-01-13T08:40:25.000Z","#,
+    r#""id":"0190a5d2-7b1c-7000-8000-000000000005","schema_version":3,"#,
+    r#""fingerprint":"0190a5d27b1c70008000000000000005","data_base64":"AAEC"}"#
+);
+const VERSIONED: &str = concat!(
+    r#"{"position":2,"stream":"s","version":1,"type":"t","timestamp":"2010-01-13T08:40:25.000Z","#,
+    r#""id":"0190a5d2-7b1c-7000-8000-000000000006","schema_version":2,"data":{"a":1}}"#
+);
+
+#[test]
+fn archived_payloads_keep_their_version_and_fingerprint() {
+    let lines = [ARCHIVED.to_owned(), VERSIONED.to_owned()];
+    let place = Place::new();
+    assert_eq!(place.import_lines(&lines).good(), "2 lines: 2 appended, 0 there already\n");
+    assert_eq!(place.export(), lines);
+    assert_eq!(place.import_lines(&lines).good(), "2 lines: 0 appended, 2 there already\n");
+    let stats = place.run::<&str>("stats", &[]).good();
+    assert!(stats.contains(" t 2 -"), "{stats}");
+    assert!(stats.contains(" t 3 0190a5d27b1c70008000000000000005"), "{stats}");
+    place.assert_clean();
+    let other = [ARCHIVED.replace(r#"sion":3,"#, r#"sion":4,"#), VERSIONED.to_owned()];
+    assert_ne!(place.import_lines(&other).status, 0);
+}
+
 #[test]
 fn an_export_imports_into_another_store_as_the_same_events() {
     let (place, other) = (Place::new(), Place::new());

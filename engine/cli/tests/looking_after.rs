@@ -41,6 +41,7 @@ fn stats_counts_events_streams_and_types() {
     let mut keys: Vec<_> = stats.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
     let expected = [
+        "event_types",
         "events",
         "index_bytes",
         "last_position",
@@ -65,6 +66,13 @@ fn stats_counts_events_streams_and_types() {
 
     let table = place.run::<&str>("stats", &[]).good();
     assert!(table.lines().next().unwrap().ends_with(" 5,000"), "{table}");
+    let types = stats["event_types"].as_array().unwrap();
+    assert_eq!(types.len(), 6);
+    let events: u64 = types.iter().map(|of| of["events"].as_u64().unwrap()).sum();
+    assert_eq!(events, 5_000);
+    assert!(types.iter().all(|of| of["version"].is_null() && of["fingerprint"].is_null()));
+    let first = types[0]["name"].as_str().unwrap();
+    assert!(table.contains(&format!(" {first} - -")), "{table}");
 }
 
 #[test]

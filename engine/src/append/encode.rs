@@ -4,15 +4,19 @@
 
 use smallvec::SmallVec;
 
-use crate::event::{EncodeError, EventId, NewEvent, Timestamp};
+use crate::event::{EncodeError, EventId, NamePart, NewEvent, Timestamp, check_user_name};
 use crate::format::definition::EventType;
 use crate::format::frame::{Frame, FrameParts};
 use crate::index::{Term, TermHash};
-use crate::limits::{APPEND_BYTES_MAX, APPEND_EVENTS_MAX, APPEND_TAGS_MAX, ENCODED_KEPT_TYPES_MAX};
+use crate::limits::{
+    APPEND_BYTES_MAX, APPEND_EVENTS_MAX, APPEND_TAGS_MAX, ENCODED_KEPT_TYPES_MAX, TAGS_MAX,
+};
+use crate::typed::{Event, Fingerprint, Form};
 
 /// What can be appended to a stream.
 ///
-/// Implemented for [`NewEvent`] and for references to what can be appended.
+/// Implemented for [`NewEvent`], for references to what can be appended, and by deriving [`Event`](trait@Event) or
+/// [`EventSet`](trait@crate::EventSet).
 pub trait ToEvent {
     /// Encodes itself: one call of [`EventEncoder::push`].
     ///
@@ -55,11 +59,7 @@ impl EventEncoder<'_> {
 
     /// Adds an event that is known to be within its bounds; one of the store's own has names that users cannot give.
     pub(super) fn push_checked(&mut self, event: &NewEvent) {
-        // What could never be appended is not copied either, however much is pushed: it is known to be too
-        // much, and refused by the exact bounds, when the event has encoded itself.
-        if self.encoded.events.len() > APPEND_EVENTS_MAX
-            || self.encoded.tags.len() > APPEND_TAGS_MAX
-        {
+        if self.is_too_much() {
             return;
         }
         let payload = event.payload.len() as u64;
@@ -68,7 +68,6 @@ impl EventEncoder<'_> {
             return;
         }
         let id = event.id.unwrap_or_else(|| EventId::random_at(self.now));
-        let id_hash = Term::id(&id.0).xxh3_64();
         let parts = FrameParts {
             kind: event.kind.record_kind(),
             stream: self.stream,
@@ -78,19 +77,68 @@ impl EventEncoder<'_> {
             causation: event.causation.map(|id| id.0),
             tags: &event.tags,
             metadata: &event.metadata,
-            payload: &event.payload,
+        };
+        parts.encode(&mut self.encoded.frames, &event.payload);
+        let (version, fingerprint) = (event.schema_version, event.fingerprint);
+        self.encoded.note(
+            &event.event_type,
+            version,
+            fingerprint,
+            &event.tags,
+            id,
+            event.id.is_some(),
+        );
+    }
+
+    /// Adds an event of a type, which is archived right into the frame.
+    ///
+    /// # Errors
+    /// [`EncodeError`].
+    pub(crate) fn push_typed<E: Event>(&mut self, event: &E) -> Result<(), EncodeError> {
+        if self.is_too_much() {
+            return Ok(());
+        }
+        // Implemented by hand, it may have any name.
+        check_user_name(NamePart::EventType, E::NAME)?;
+        let mut tags = SmallVec::<[Box<str>; 4]>::new();
+        event.tags(&mut |tag| tags.push(tag.to_string().into()));
+        if tags.len() > TAGS_MAX {
+            return Err(EncodeError::Tags { count: tags.len() });
+        }
+        for tag in &tags {
+            check_user_name(NamePart::Tag, tag)?;
+        }
+        let id = EventId::random_at(self.now);
+        let parts = FrameParts {
+            kind: <E::Form as Form<E>>::KIND.record_kind(),
+            stream: self.stream,
+            id: id.0,
+            occurred_at: None,
+            correlation: None,
+            causation: None,
+            tags: &tags,
+            metadata: &[],
         };
         let encoded = &mut *self.encoded;
-        let event_type = encoded.intern(&event.event_type);
-        if !event.tags.is_empty() {
-            encoded.note_tags(&event.tags);
+        let start = encoded.frames.len();
+        parts
+            .encode_with(&mut encoded.frames, size_of::<E>(), |out| {
+                <E::Form as Form<E>>::write(event, out)
+            })
+            .map_err(|why| EncodeError::Payload { event_type: E::NAME.into(), why })?;
+        if encoded.bytes() > APPEND_BYTES_MAX {
+            encoded.oversized += (encoded.frames.len() - start) as u64;
+            encoded.frames.truncate(start);
+            return Ok(());
         }
-        parts.encode(&mut encoded.frames);
-        encoded.ids.push(id);
-        let (end, tags_end) = (encoded.frames.len(), encoded.tags.len());
-        let id_is_chosen = event.id.is_some();
-        encoded.ids_chosen |= id_is_chosen;
-        encoded.events.push(EncodedEvent { end, tags_end, event_type, id_hash, id_is_chosen });
+        encoded.note(E::NAME, E::VERSION, E::FINGERPRINT, &tags, id, false);
+        Ok(())
+    }
+
+    /// What could never be appended is not copied either, however much is pushed: it is known to be too much, and refused
+    /// by the exact bounds, when the event has encoded itself.
+    fn is_too_much(&self) -> bool {
+        self.encoded.events.len() > APPEND_EVENTS_MAX || self.encoded.tags.len() > APPEND_TAGS_MAX
     }
 }
 
@@ -176,6 +224,27 @@ impl Encoded {
         Frame::parse(&self.frames[begin..self.events[event].end]).ok()
     }
 
+    /// Notes what the sequence step has to know of the event whose frame was encoded last.
+    fn note(
+        &mut self,
+        name: &str,
+        version: u32,
+        fingerprint: Fingerprint,
+        tags: &[Box<str>],
+        id: EventId,
+        id_is_chosen: bool,
+    ) {
+        let id_hash = Term::id(&id.0).xxh3_64();
+        let event_type = self.intern(name, version, fingerprint.get());
+        if !tags.is_empty() {
+            self.note_tags(tags);
+        }
+        self.ids.push(id);
+        self.ids_chosen |= id_is_chosen;
+        let (end, tags_end) = (self.frames.len(), self.tags.len());
+        self.events.push(EncodedEvent { end, tags_end, event_type, id_hash, id_is_chosen });
+    }
+
     /// Notes the tags of the event that is encoded next.
     fn note_tags(&mut self, tags: &[Box<str>]) {
         let first = self.tags.len();
@@ -188,18 +257,23 @@ impl Encoded {
         }
     }
 
-    fn intern(&mut self, name: &str) -> usize {
+    fn intern(&mut self, name: &str, schema_version: u32, fingerprint: u128) -> usize {
+        let is_it = |known: &EventType| {
+            known.schema_version == schema_version
+                && known.fingerprint == fingerprint
+                && *known.name == *name
+        };
         // Appends have few types: the last one found is nearly always the one.
-        let known = self.types().iter().rposition(|known| *known.event_type.name == *name);
+        let known = self.types().iter().rposition(|known| is_it(&known.event_type));
         if let Some(index) = known {
             return index;
         }
         let index = self.types_used;
         self.types_used += 1;
         match self.types.get(index) {
-            Some(before) if *before.event_type.name == *name => {}
+            Some(before) if is_it(&before.event_type) => {}
             _ => {
-                let event_type = EventType { name: name.into(), schema_version: 0, fingerprint: 0 };
+                let event_type = EventType { name: name.into(), schema_version, fingerprint };
                 self.types.truncate(index);
                 let hash = event_type.xxh3();
                 self.types.push(Numbered { event_type, hash, number: 0, is_new: false });

@@ -76,7 +76,7 @@ fn judge(request: &mut Request, found: &[(usize, EventRef<'_>)]) -> Result<u64, 
         let event_type = &encoded.types()[encoded.events[*number].event_type].event_type;
         let is_same =
             |own: Frame<'_>| own.kind() == event.frame_kind() && own.payload() == event.payload();
-        if *event_type.name != *event.event_type() || !own.is_some_and(is_same) {
+        if event_type != event.stored_type() || !own.is_some_and(is_same) {
             return differs(event, IdDifference::Content);
         }
     }

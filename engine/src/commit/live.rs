@@ -17,6 +17,7 @@ use crate::format::constants::FRAME_HEADER_BYTES;
 use crate::format::definition::EventType;
 use crate::format::footer::SegmentContent;
 use crate::format::frame::Frame;
+use crate::format::frame::FrameSummary;
 use crate::format::scan::record_at;
 use crate::index::{LiveIndex, LiveRoom, LiveWriter, TermKind};
 use crate::limits::{RECORD_ALIGN, SEGMENT_HEAD_BYTES};
@@ -134,6 +135,17 @@ impl LiveSegment {
     pub(crate) fn visible_events(&self, watermark: u64) -> u32 {
         let visible = (watermark + 1).saturating_sub(self.first_position);
         u32::try_from(visible).unwrap_or(u32::MAX).min(self.index.events())
+    }
+
+    /// How many of its first so many events, all of which are published, are of each type, by the types' numbers.
+    pub(crate) fn events_of_types(&self, events: u32) -> Vec<u64> {
+        let mut of_types = vec![0; self.types.len() as usize];
+        // Nothing ends it early: each type of an event that is published was defined before.
+        let _ = self.each_record(events, |record| {
+            *of_types.get_mut(FrameSummary::of(record)?.type_ref as usize)? += 1;
+            Some(())
+        });
+        of_types
     }
 
     /// Gives the bytes of each of the first so many events from where its frame begins, in their order; nothing where

@@ -10,11 +10,14 @@ use std::sync::Arc;
 
 use memmap2::{Advice, Mmap};
 
+use super::aligned::AlignedBuf;
+
 /// The bytes of a file that is not written any more; clones share them.
 ///
 /// It stays valid when the file is closed, renamed or unlinked. If someone outside of the engine cuts
 /// the file while it is mapped, reading what was cut off ends the process with `SIGBUS`: no program can
-/// prevent that for a mapping, and readers that must survive it read without one.
+/// prevent that for a mapping, and readers that must survive it read without one. Nor may anybody outside
+/// of the engine write to a file of a store while it is open: what was checked would no longer be so.
 #[derive(Clone)]
 pub struct Mapping(Bytes);
 
@@ -22,8 +25,10 @@ pub struct Mapping(Bytes);
 enum Bytes {
     /// Pages of the file itself.
     Mapped(Arc<Mmap>),
-    /// A copy, from a backend without pages, or nothing at all.
+    /// Bytes of no file, or nothing at all.
     Owned(Arc<Vec<u8>>),
+    /// A copy of so many bytes, from a backend without pages.
+    Copied(Arc<AlignedBuf>, usize),
 }
 
 impl Mapping {
@@ -36,8 +41,10 @@ impl Mapping {
         // files that are not written any more: the engine maps a file only after its last write and
         // never opens it for writing again, the mapping is read-only, and the store's lock keeps other
         // engines away. What is left is an outsider who writes or cuts the file: cutting it is the
-        // documented SIGBUS, and bytes that change are met by checksums over bytes that every reader
-        // treats as untrusted (no type with invalid bit patterns is ever laid over them).
+        // documented SIGBUS. Bytes that were changed before they are read are met by checksums, and by a
+        // check of archived values where that is asked for; against somebody who changes them in the very
+        // moment between, no program with a mapping can guard. So the files of a store are its owner's
+        // alone, in a directory that is (0700), and the documents say so.
         let map = unsafe { Mmap::map(file)? };
         // Most reads are of single events: without this, each would read its whole neighbourhood. Who
         // reads on in order says so with `prefetch`. It is advice: where it is not taken, nothing is wrong.
@@ -71,8 +78,16 @@ impl Mapping {
                 let (offset, end) = pages_of(map, offset, bytes);
                 is_cached(map, offset, end - offset)
             }
-            Bytes::Owned(_) => true,
+            Bytes::Owned(_) | Bytes::Copied(..) => true,
         }
+    }
+
+    /// A mapping of what a backend without pages has copied: as aligned as pages are, since payloads are read where they
+    /// lie.
+    pub(super) fn of_copy(bytes: &[u8]) -> io::Result<Self> {
+        let mut copy = AlignedBuf::zeroed(bytes.len())?;
+        copy[..bytes.len()].copy_from_slice(bytes);
+        Ok(Self(Bytes::Copied(Arc::new(copy), bytes.len())))
     }
 
     /// A mapping of bytes that no file backs.
@@ -117,6 +132,7 @@ impl Deref for Mapping {
         match &self.0 {
             Bytes::Mapped(map) => map,
             Bytes::Owned(bytes) => bytes,
+            Bytes::Copied(bytes, len) => &bytes[..*len],
         }
     }
 }

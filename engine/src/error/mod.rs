@@ -1,6 +1,7 @@
 //! What can go wrong: one enum per operation, each variant with its data and what to do about it.
 
 mod append;
+mod decode;
 
 use std::io;
 use std::path::PathBuf;
@@ -11,6 +12,9 @@ use crate::format::FormatError;
 use crate::limits::{INDEX_BYTES_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::query::InvalidQuery;
 use crate::recovery::Refusal;
+use crate::typed::{Fingerprint, Unsuited};
+
+pub use decode::{DecodeError, DecodeReason};
 
 pub use append::{
     AppendError, ConditionConflict, ConditionKind, Conflict, EventExists, FailedCheck,
@@ -80,6 +84,25 @@ pub enum OpenError {
         /// What it was set to.
         bytes: u64,
     },
+    /// What is stored under the name of an event cannot be read by a set that was registered with
+    /// [`Options::events`](crate::Options::events). A crash before was recovered from all the same; no event was touched.
+    #[error(
+        "stored events {event_type:?} of version {version} with the layout {fingerprint}: {why}"
+    )]
+    Events {
+        /// The name of the events' type.
+        event_type: Box<str>,
+        /// The version of their structure; 0 where they have none.
+        version: u32,
+        /// The fingerprint of their layout.
+        fingerprint: Fingerprint,
+        /// What is wrong.
+        why: Unsuited,
+    },
+    /// The types of a sealed segment could not be read, to compare them with registered sets. It is the segment that is
+    /// damaged, as a reader of it is told.
+    #[error("the stored types cannot be compared with the registered ones: {0}")]
+    Types(Box<ReadError>),
     /// The directory could not be reached or made.
     #[error("the directory {} cannot be used: {cause}", path.display())]
     Directory {

@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use super::{EventId, InvalidName, NamePart, Timestamp, check_user_name};
-use crate::format::constants::{RECORD_BYTES, RECORD_JSON};
+use crate::format::constants::{RECORD_BYTES, RECORD_JSON, RECORD_RKYV};
 use crate::limits::{METADATA_BYTES_MAX, TAGS_MAX};
 use crate::read::EventRef;
+use crate::typed::{Event, Fingerprint, Form, PayloadError};
 
 /// How a payload is to be understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum PayloadKind {
     Bytes,
     /// JSON text, kept as it was given.
     Json,
+    /// A value that was archived by rkyv, of a type with a version and a layout: see [`Event`](trait@Event).
+    Archived,
 }
 
 impl PayloadKind {
@@ -22,6 +25,17 @@ impl PayloadKind {
         match self {
             Self::Bytes => RECORD_BYTES,
             Self::Json => RECORD_JSON,
+            Self::Archived => RECORD_RKYV,
+        }
+    }
+
+    /// That of a frame, whose structure was checked.
+    #[inline]
+    pub(crate) fn of_record(kind: u8) -> Self {
+        match kind {
+            RECORD_JSON => Self::Json,
+            RECORD_RKYV => Self::Archived,
+            _ => Self::Bytes,
         }
     }
 }
@@ -36,6 +50,28 @@ pub enum EncodeError {
     /// The payload does not serialise to JSON, or the text is none.
     #[error("the payload is no JSON")]
     Json(#[source] serde_json::Error),
+    /// The value of a typed event cannot be written.
+    #[error("the payload of {event_type:?} cannot be written: {why}")]
+    Payload {
+        /// The event's type.
+        event_type: Box<str>,
+        /// What is wrong. Told in the message, so it is no `source`.
+        why: PayloadError,
+    },
+    /// The value of which a [`NewEvent`] was made cannot be written.
+    #[error("the payload of {event_type:?} could not be written: {why}")]
+    Unwritable {
+        /// The event's type.
+        event_type: Box<str>,
+        /// What is wrong.
+        why: Box<str>,
+    },
+    /// An archived payload has no version; they begin with 1.
+    #[error("the archived payload of {event_type:?} has version 0; versions begin with 1")]
+    Version {
+        /// The event's type.
+        event_type: Box<str>,
+    },
     /// More than [`TAGS_MAX`] tags.
     #[error("an event may have {TAGS_MAX} tags, this one has {count}")]
     Tags {
@@ -67,7 +103,12 @@ pub enum EncodeError {
 pub struct NewEvent {
     pub(crate) event_type: Box<str>,
     pub(crate) kind: PayloadKind,
+    /// The version of the payload's structure, 0 where it has none.
+    pub(crate) schema_version: u32,
+    pub(crate) fingerprint: Fingerprint,
     pub(crate) payload: Vec<u8>,
+    /// Why the payload could not be made: said when it is appended.
+    pub(crate) flaw: Option<Box<str>>,
     pub(crate) id: Option<EventId>,
     pub(crate) occurred_at: Option<Timestamp>,
     pub(crate) correlation: Option<EventId>,
@@ -82,7 +123,10 @@ impl NewEvent {
         Self {
             event_type: event_type.into(),
             kind: PayloadKind::Bytes,
+            schema_version: 0,
+            fingerprint: Fingerprint::NONE,
             payload: payload.into(),
+            flaw: None,
             id: None,
             occurred_at: None,
             correlation: None,
@@ -90,6 +134,66 @@ impl NewEvent {
             tags: Vec::new(),
             metadata: Vec::new(),
         }
+    }
+
+    /// An event of a type, with its tags. What would go wrong in writing it (JSON of a map whose keys are no text, say) is
+    /// [`EncodeError::Unwritable`] when it is appended.
+    ///
+    /// ```
+    /// # use stratalog::rkyv::{Archive, Deserialize, Serialize};
+    /// use stratalog::{Event, NewEvent};
+    ///
+    /// #[derive(Event, Archive, Serialize, Deserialize)]
+    /// #[rkyv(crate = stratalog::rkyv)]
+    /// #[event(name = "measured", version = 1, tag = "room:{room}")]
+    /// struct Measured {
+    ///     room: u16,
+    ///     degrees: f32,
+    /// }
+    ///
+    /// let event = NewEvent::of(&Measured { room: 3, degrees: 21.5 }).tag("floor:2");
+    /// assert!(event.iter_tags().eq(["room:3", "floor:2"]));
+    /// ```
+    pub fn of<E: Event>(event: &E) -> Self {
+        let mut payload = Vec::new();
+        let written = <E::Form as Form<E>>::write(event, &mut payload);
+        let mut new = Self {
+            kind: <E::Form as Form<E>>::KIND,
+            schema_version: E::VERSION,
+            fingerprint: E::FINGERPRINT,
+            flaw: written.err().map(|error| error.to_string().into()),
+            ..Self::bytes(E::NAME, payload)
+        };
+        event.tags(&mut |tag| new.tags.push(tag.to_string().into()));
+        new
+    }
+
+    /// An event with a payload that was archived before, by a type with this version and fingerprint: to copy it from
+    /// elsewhere. Nothing of the payload is checked before it is read.
+    ///
+    /// # Errors
+    /// [`EncodeError::Version`], where the version is 0.
+    pub fn archived(
+        event_type: impl Into<Box<str>>,
+        version: u32,
+        fingerprint: Fingerprint,
+        payload: impl Into<Vec<u8>>,
+    ) -> Result<Self, EncodeError> {
+        let kind = PayloadKind::Archived;
+        let bytes = Self::bytes(event_type, payload);
+        if version == 0 {
+            return Err(EncodeError::Version { event_type: bytes.event_type });
+        }
+        Ok(Self { kind, schema_version: version, fingerprint, ..bytes })
+    }
+
+    /// Says of a payload of JSON which version its structure has; 0, the default, says none.
+    #[must_use]
+    pub fn json_version(mut self, version: u32) -> Self {
+        if self.kind == PayloadKind::Json {
+            self.schema_version = version;
+        }
+        self
     }
 
     /// An event whose payload is `value` as JSON.
@@ -267,7 +371,18 @@ impl NewEvent {
         &mut self.payload
     }
 
+    /// How its payload is to be understood.
+    pub fn payload_kind(&self) -> PayloadKind {
+        self.kind
+    }
+
     pub(crate) fn check(&self) -> Result<(), EncodeError> {
+        if let Some(flaw) = &self.flaw {
+            return Err(EncodeError::Unwritable {
+                event_type: self.event_type.clone(),
+                why: flaw.clone(),
+            });
+        }
         check_user_name(NamePart::EventType, &self.event_type)?;
         if self.tags.len() > TAGS_MAX {
             return Err(EncodeError::Tags { count: self.tags.len() });

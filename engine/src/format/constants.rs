@@ -18,6 +18,7 @@ pub(crate) const FRAME_HEADER_BYTES: usize = 60;
 pub(crate) const DEFINITION_HEADER_BYTES: usize = 40;
 pub(crate) const MANIFEST_HEADER_BYTES: usize = 128;
 pub(crate) const MANIFEST_SEGMENT_BYTES: usize = 128;
+pub(crate) const MANIFEST_TYPE_BYTES: usize = 32;
 
 /// Where in its segment each witness slot stands.
 pub(crate) const WITNESS_OFFSETS: [u64; 2] = [4096, 8192];
@@ -25,6 +26,7 @@ pub(crate) const WITNESS_OFFSETS: [u64; 2] = [4096, 8192];
 /// Kinds of records.
 pub(crate) const RECORD_BYTES: u8 = 1;
 pub(crate) const RECORD_JSON: u8 = 2;
+pub(crate) const RECORD_RKYV: u8 = 3;
 pub(crate) const RECORD_DEFINITION: u8 = 0x40;
 
 /// Flags of an event frame: which optional parts it has, in this order. All others are refused;
@@ -40,8 +42,11 @@ pub(crate) const FLAGS_KNOWN: u8 =
 /// A flag of a batch header: the next batch begins on the next block. All others are refused.
 pub(crate) const BATCH_FLAG_NEXT_FRESH: u16 = 0x01;
 
-/// A flag of the manifest: the last writer never rewrote a block. All others are refused.
+/// Flags of the manifest: the last writer never rewrote a block; the types of the sealed segments are listed. All others
+/// are refused.
 pub(crate) const MANIFEST_FLAG_STRICT: u32 = 0x01;
+pub(crate) const MANIFEST_FLAG_TYPES: u32 = 0x02;
+pub(crate) const MANIFEST_FLAGS_KNOWN: u32 = MANIFEST_FLAG_STRICT | MANIFEST_FLAG_TYPES;
 
 /// States of a segment in the manifest.
 pub(crate) const STATE_PREPARED: u32 = 1;

@@ -1,5 +1,7 @@
 //! An event's frame: encoded before its place in the log is known, completed when it is.
 
+use std::convert::Infallible;
+
 use super::FormatError;
 use super::align_up;
 use super::bytes::{
@@ -8,14 +10,14 @@ use super::bytes::{
 use super::checksum::SegmentKey;
 use super::constants::{
     FLAG_CAUSATION, FLAG_CORRELATION, FLAG_METADATA, FLAG_OCCURRED, FLAG_TAGS, FLAGS_KNOWN,
-    FRAME_HEADER_BYTES, RECORD_BYTES, RECORD_JSON,
+    FRAME_HEADER_BYTES, RECORD_BYTES, RECORD_JSON, RECORD_RKYV,
 };
 use crate::limits::{METADATA_BYTES_MAX, NAME_BYTES_MAX, NAME_BYTES_MIN, RECORD_ALIGN, TAGS_MAX};
 
 /// What the caller says of an event. Names and sizes are within their limits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FrameParts<'a> {
-    /// [`RECORD_BYTES`] or [`RECORD_JSON`].
+    /// [`RECORD_BYTES`], [`RECORD_JSON`] or [`RECORD_RKYV`].
     pub kind: u8,
     pub stream: &'a str,
     pub id: [u8; 16],
@@ -25,7 +27,6 @@ pub(crate) struct FrameParts<'a> {
     pub causation: Option<[u8; 16]>,
     pub tags: &'a [Box<str>],
     pub metadata: &'a [u8],
-    pub payload: &'a [u8],
 }
 
 /// What the store adds when the event gets its place.
@@ -52,24 +53,39 @@ impl FrameParts<'_> {
         end
     }
 
-    /// How many bytes the frame takes in the log.
-    pub(crate) fn encoded_bytes(&self) -> usize {
-        pad(pad(self.names_end()) + self.payload.len())
+    /// How many bytes the frame takes in the log, with a payload of so many.
+    pub(crate) fn encoded_bytes(&self, payload: usize) -> usize {
+        pad(pad(self.names_end()) + payload)
     }
 
-    /// Appends the frame to `out`, with zeroes where [`complete`] writes.
+    /// Appends the frame with this payload to `out`, with zeroes where [`complete`] writes.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>, payload: &[u8]) {
+        let bytes = payload.len();
+        let Ok(()) = self.encode_with::<Infallible>(out, bytes, |out| {
+            out.extend_from_slice(payload);
+            Ok(())
+        });
+    }
+
+    /// As [`FrameParts::encode`], with the payload that `write` appends, of about so many bytes. `out` ends at a multiple
+    /// of [`RECORD_ALIGN`], and so it does when `write` is called.
+    ///
+    /// # Errors
+    /// What `write` reports; `out` is as it was.
     #[expect(clippy::cast_possible_truncation, reason = "every length is within its limit")]
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode_with<E>(
+        &self,
+        out: &mut Vec<u8>,
+        payload_bytes: usize,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let start = out.len();
-        let bytes = self.encoded_bytes();
-        out.reserve(bytes);
+        out.reserve(self.encoded_bytes(payload_bytes));
         let mut flags = 0;
         let mut header = [0; FRAME_HEADER_BYTES];
-        put_u32(&mut header, 0, bytes as u32);
         header[8] = self.kind;
         put_u16(&mut header, 10, self.stream.len() as u16);
         header[32..48].copy_from_slice(&self.id);
-        put_u32(&mut header, 56, self.payload.len() as u32);
         out.extend_from_slice(&header);
         out.extend_from_slice(self.stream.as_bytes());
         if let Some(occurred_at) = self.occurred_at {
@@ -98,9 +114,19 @@ impl FrameParts<'_> {
             out.extend_from_slice(self.metadata);
         }
         out.resize(start + pad(out.len() - start), 0);
-        out.extend_from_slice(self.payload);
-        out.resize(start + bytes, 0);
-        out[start + 9] = flags;
+        let payload_at = out.len();
+        if let Err(error) = write(out) {
+            out.truncate(start);
+            return Err(error);
+        }
+        let payload = out.len() - payload_at;
+        out.resize(start + pad(out.len() - start), 0);
+        let bytes = out.len() - start;
+        let header = &mut out[start..start + FRAME_HEADER_BYTES];
+        put_u32(header, 0, bytes as u32);
+        header[9] = flags;
+        put_u32(header, 56, payload as u32);
+        Ok(())
     }
 }
 
@@ -115,12 +141,23 @@ pub(crate) fn complete(frame: &mut [u8], key: &SegmentKey, place: &FramePlace) {
     put_u32(frame, 4, crc);
 }
 
-/// The id of an event and when it was recorded, by its frame, whose structure was checked before or never left
-/// memory: what is read of each event when its segment is sealed.
-#[inline]
-pub(crate) fn id_and_time(frame: &[u8]) -> Option<([u8; 16], i64)> {
-    let header: &[u8; FRAME_HEADER_BYTES] = frame.first_chunk()?;
-    Some((get_array(header, 32), get_i64(header, 48)))
+/// What is read of each event when its segment is sealed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FrameSummary {
+    pub id: [u8; 16],
+    /// Nanoseconds since the Unix epoch.
+    pub recorded_at: i64,
+    pub type_ref: u32,
+}
+
+impl FrameSummary {
+    /// That of a frame, whose structure was checked before or never left memory.
+    #[inline]
+    pub(crate) fn of(frame: &[u8]) -> Option<Self> {
+        let header: &[u8; FRAME_HEADER_BYTES] = frame.first_chunk()?;
+        let (id, recorded_at) = (get_array(header, 32), get_i64(header, 48));
+        Some(Self { id, recorded_at, type_ref: get_u32(header, 12) })
+    }
 }
 
 /// A frame in a segment: borrowed, and checked for its structure when it was made.
@@ -144,7 +181,7 @@ impl<'a> Frame<'a> {
         if get_u32(bytes, 0) as usize != bytes.len() {
             return Err(FormatError::Field("length"));
         }
-        if !matches!(bytes[8], RECORD_BYTES | RECORD_JSON) {
+        if !matches!(bytes[8], RECORD_BYTES | RECORD_JSON | RECORD_RKYV) {
             return Err(FormatError::Field("kind"));
         }
         let flags = bytes[9];
@@ -385,10 +422,12 @@ mod tests {
     const PLACE: FramePlace =
         FramePlace { offset: 12_384, type_ref: 3, position: 41, version: 7, recorded_at: 99 };
 
+    const PAYLOAD: &[u8] = b"{\"a\":1}";
+
     fn encoded(parts: &FrameParts<'_>) -> Vec<u8> {
         let mut bytes = Vec::new();
-        parts.encode(&mut bytes);
-        assert_eq!(bytes.len(), parts.encoded_bytes());
+        parts.encode(&mut bytes, PAYLOAD);
+        assert_eq!(bytes.len(), parts.encoded_bytes(PAYLOAD.len()));
         complete(&mut bytes, &key(), &PLACE);
         bytes
     }
@@ -403,7 +442,6 @@ mod tests {
             causation: Some([7; 16]),
             tags,
             metadata: b"who",
-            payload: b"{\"a\":1}",
         }
     }
 
@@ -421,7 +459,7 @@ mod tests {
         assert_eq!(frame.causation(), Some([7; 16]));
         assert_eq!(frame.tags().collect::<Vec<_>>(), ["order:1", "ü"]);
         assert_eq!(frame.metadata(), b"who");
-        assert_eq!(frame.payload(), b"{\"a\":1}");
+        assert_eq!(frame.payload(), PAYLOAD);
         assert_eq!(frame.payload_at as usize % RECORD_ALIGN, 0);
         assert_eq!((frame.type_ref(), frame.position(), frame.version()), (3, 41, 7));
         assert_eq!(frame.recorded_at(), 99);
@@ -454,7 +492,7 @@ mod tests {
             assert_eq!(frame.causation(), parts.causation);
             assert_eq!(frame.tags().count(), parts.tags.len());
             assert_eq!(frame.metadata(), parts.metadata);
-            assert_eq!(frame.payload(), parts.payload);
+            assert_eq!(frame.payload(), PAYLOAD);
         }
     }
 
@@ -469,9 +507,20 @@ mod tests {
             causation: None,
             tags: &[],
             metadata: b"",
-            payload: &[1; 256],
         };
-        assert_eq!(parts.encoded_bytes(), 336);
+        assert_eq!(parts.encoded_bytes(256), 336);
+    }
+
+    #[test]
+    fn a_payload_that_is_not_written_leaves_nothing() {
+        let mut bytes = encoded(&full(&[]));
+        let before = bytes.clone();
+        let failed = full(&[]).encode_with(&mut bytes, 10, |out| {
+            assert!(out.len().is_multiple_of(RECORD_ALIGN));
+            out.push(1);
+            Err("no")
+        });
+        assert_eq!((failed, bytes), (Err("no"), before));
     }
 
     #[test]

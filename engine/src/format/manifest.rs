@@ -4,11 +4,13 @@ use super::FormatError;
 use super::bytes::{get_array, get_i64, get_u32, get_u64, put_i64, put_u32, put_u64};
 use super::checksum::{Chain, StoreId};
 use super::constants::{
-    FORMAT_VERSION, MANIFEST_FLAG_STRICT, MANIFEST_HEADER_BYTES, MANIFEST_MAGIC,
-    MANIFEST_SEGMENT_BYTES, STATE_CUT, STATE_PREPARED, STATE_SEALED,
+    FORMAT_VERSION, MANIFEST_FLAG_STRICT, MANIFEST_FLAG_TYPES, MANIFEST_FLAGS_KNOWN,
+    MANIFEST_HEADER_BYTES, MANIFEST_MAGIC, MANIFEST_SEGMENT_BYTES, STATE_CUT, STATE_PREPARED,
+    STATE_SEALED,
 };
 use super::footer::SegmentContent;
 use super::segment::check_version;
+use super::stored_types::{self, StoredTypes};
 use crate::limits::{
     BLOCK, SEGMENT_BYTES_MAX, SEGMENT_FOOT_BYTES, SEGMENT_HEAD_BYTES, SEGMENTS_MAX,
 };
@@ -60,12 +62,19 @@ pub(crate) struct Manifest {
     pub clean_end: Option<CleanEnd>,
     /// In the order of their numbers, which are dense.
     pub segments: Vec<SegmentEntry>,
+    /// Of those that are sealed.
+    pub types: StoredTypes,
 }
 
 impl Manifest {
     /// The length of the encoded manifest, padded to whole blocks.
-    pub(crate) fn encoded_bytes(segments: usize) -> u64 {
-        super::align_up((MANIFEST_HEADER_BYTES + segments * MANIFEST_SEGMENT_BYTES) as u64, BLOCK)
+    pub(crate) fn encoded_bytes(&self) -> u64 {
+        self.encoded_bytes_with(0)
+    }
+
+    /// As [`Manifest::encoded_bytes`], with so many segments more.
+    pub(crate) fn encoded_bytes_with(&self, more: usize) -> u64 {
+        blocks_of(self.segments.len() + more, self.types.encoded_bytes())
     }
 
     /// Writes the manifest into `out`, zeroes of [`Manifest::encoded_bytes`].
@@ -74,7 +83,8 @@ impl Manifest {
         assert!(self.segments.len() <= SEGMENTS_MAX);
         let dense = self.segments.windows(2).all(|pair| pair[0].number + 1 == pair[1].number);
         assert!(dense, "segments are named in the order of their numbers, without a gap");
-        let used = MANIFEST_HEADER_BYTES + self.segments.len() * MANIFEST_SEGMENT_BYTES;
+        let types_at = MANIFEST_HEADER_BYTES + self.segments.len() * MANIFEST_SEGMENT_BYTES;
+        let used = types_at + self.types.encoded_bytes();
         out[..8].copy_from_slice(&MANIFEST_MAGIC);
         put_u32(out, 8, FORMAT_VERSION);
         put_u64(out, 16, used as u64);
@@ -91,8 +101,12 @@ impl Manifest {
             put_u64(out, 96, end.last_position);
             out[104..120].copy_from_slice(&end.chain.0);
         }
-        put_u32(out, 120, if self.strict { MANIFEST_FLAG_STRICT } else { 0 });
-        let records = out[MANIFEST_HEADER_BYTES..used].chunks_exact_mut(MANIFEST_SEGMENT_BYTES);
+        let strict = if self.strict { MANIFEST_FLAG_STRICT } else { 0 };
+        let types = if self.types.listed().is_some() { MANIFEST_FLAG_TYPES } else { 0 };
+        put_u32(out, 120, strict | types);
+        put_u32(out, 124, self.types.listed().map_or(0, <[_]>::len) as u32);
+        self.types.write(&mut out[types_at..used]);
+        let records = out[MANIFEST_HEADER_BYTES..types_at].chunks_exact_mut(MANIFEST_SEGMENT_BYTES);
         for (segment, record) in self.segments.iter().zip(records) {
             put_u64(record, 0, segment.number);
             put_u64(record, 8, segment.salt);
@@ -124,7 +138,7 @@ impl Manifest {
         if bytes[..8] != MANIFEST_MAGIC {
             return Err(FormatError::Magic);
         }
-        let longest = Self::encoded_bytes(SEGMENTS_MAX);
+        let longest = blocks_of(SEGMENTS_MAX, stored_types::BYTES_MAX);
         let used = get_u64(bytes, 16);
         if used <= longest { Ok(used) } else { Err(FormatError::Field("used")) }
     }
@@ -147,9 +161,11 @@ impl Manifest {
             return Err(FormatError::Checksum);
         }
         check_version(get_u32(bytes, 8))?;
-        let records = &bytes[MANIFEST_HEADER_BYTES..];
         let count = get_u32(bytes, 64) as usize;
-        if count > SEGMENTS_MAX || records.len() != count * MANIFEST_SEGMENT_BYTES {
+        let behind =
+            bytes[MANIFEST_HEADER_BYTES..].split_at_checked(count * MANIFEST_SEGMENT_BYTES);
+        let (records, types) = behind.ok_or(FormatError::Field("segments"))?;
+        if count > SEGMENTS_MAX {
             return Err(FormatError::Field("segments"));
         }
         let segments: Vec<SegmentEntry> = records
@@ -166,8 +182,13 @@ impl Manifest {
         if get_u32(bytes, 68) > 1 {
             return Err(FormatError::Field("clean"));
         }
-        if get_u32(bytes, 120) & !MANIFEST_FLAG_STRICT != 0 {
+        let flags = get_u32(bytes, 120);
+        if flags & !MANIFEST_FLAGS_KNOWN != 0 {
             return Err(FormatError::Field("flags"));
+        }
+        let mut types = StoredTypes::parse(types, get_u32(bytes, 124) as usize)?;
+        if flags & MANIFEST_FLAG_TYPES == 0 {
+            types = StoredTypes::UNLISTED;
         }
         let clean_end = (get_u32(bytes, 68) == 1).then(|| CleanEnd {
             segment: get_u64(bytes, 72),
@@ -181,11 +202,18 @@ impl Manifest {
             generation,
             epoch,
             created_at: get_i64(bytes, 56),
-            strict: get_u32(bytes, 120) == MANIFEST_FLAG_STRICT,
+            strict: flags & MANIFEST_FLAG_STRICT != 0,
             clean_end,
             segments,
+            types,
         })
     }
+}
+
+/// How many bytes of whole blocks a manifest takes.
+fn blocks_of(segments: usize, types_bytes: usize) -> u64 {
+    let bytes = MANIFEST_HEADER_BYTES + segments * MANIFEST_SEGMENT_BYTES + types_bytes;
+    super::align_up(bytes as u64, BLOCK)
 }
 
 fn parse_segment(record: &[u8]) -> Result<SegmentEntry, FormatError> {
@@ -219,6 +247,7 @@ fn checksum(used: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::definition::EventType;
     use super::*;
 
     fn manifest() -> Manifest {
@@ -232,6 +261,9 @@ mod tests {
             recorded_last: 123,
         };
         let entry = |number, state| SegmentEntry { number, salt: 7, file_bytes: 65_536, state };
+        let opened = EventType { name: "opened".into(), schema_version: 2, fingerprint: 1 << 99 };
+        let mut types = StoredTypes::NONE;
+        types.add([(&opened, 6)].into_iter());
         Manifest {
             store: StoreId([1; 16]),
             generation: 5,
@@ -250,13 +282,26 @@ mod tests {
                 entry(2, SegmentState::Cut(content)),
                 entry(3, SegmentState::Prepared),
             ],
+            types,
         }
     }
 
     fn encoded() -> Vec<u8> {
-        let mut bytes = vec![0; usize::try_from(Manifest::encoded_bytes(3)).unwrap()];
+        let mut bytes = vec![0; usize::try_from(manifest().encoded_bytes()).unwrap()];
         manifest().encode(&mut bytes);
         bytes
+    }
+
+    const USED: usize = MANIFEST_HEADER_BYTES + 3 * MANIFEST_SEGMENT_BYTES + 48;
+
+    #[test]
+    fn a_manifest_that_lists_no_types_comes_back_so() {
+        for types in [StoredTypes::NONE, StoredTypes::UNLISTED] {
+            let manifest = Manifest { types, ..manifest() };
+            let mut bytes = vec![0; usize::try_from(manifest.encoded_bytes()).unwrap()];
+            manifest.encode(&mut bytes);
+            assert_eq!(Manifest::parse(&bytes), Ok(manifest));
+        }
     }
 
     #[test]
@@ -267,8 +312,7 @@ mod tests {
     #[test]
     fn every_flipped_bit_is_noticed() {
         let mut bytes = encoded();
-        let used = MANIFEST_HEADER_BYTES + 3 * MANIFEST_SEGMENT_BYTES;
-        for bit in 0..used * 8 {
+        for bit in 0..USED * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert!(Manifest::parse(&bytes).is_err(), "bit {bit}");
             bytes[bit / 8] ^= 1 << (bit % 8);
@@ -278,7 +322,7 @@ mod tests {
     #[test]
     fn a_manifest_cut_anywhere_is_refused() {
         let bytes = encoded();
-        for end in 0..MANIFEST_HEADER_BYTES + 3 * MANIFEST_SEGMENT_BYTES {
+        for end in 0..USED {
             assert!(Manifest::parse(&bytes[..end]).is_err(), "{end}");
         }
     }

@@ -12,6 +12,7 @@ use super::footer::{self, SegmentContent};
 use super::frame::{FrameParts, FramePlace, complete};
 use super::manifest::{CleanEnd, Manifest, SegmentEntry, SegmentState};
 use super::segment::SegmentHeader;
+use super::stored_types::StoredTypes;
 use super::witness::Witness;
 use crate::limits::*;
 use crate::log::names;
@@ -142,9 +143,8 @@ fn example_batch() -> (Vec<u8>, Chain) {
         causation: None,
         tags: &[],
         metadata: &[],
-        payload: br#"{"by":"ada"}"#,
     };
-    parts.encode(&mut content);
+    parts.encode(&mut content, br#"{"by":"ada"}"#);
     let place = FramePlace {
         offset: at + frame_at as u64,
         type_ref: 0,
@@ -358,10 +358,9 @@ fn the_table_of_the_event_frame_and_what_follows_it_is_what_is_written() {
         causation: Some(*b"what   caused it"),
         tags: &tags,
         metadata: b"meta",
-        payload: b"payload",
     };
     let mut frame = Vec::new();
-    parts.encode(&mut frame);
+    parts.encode(&mut frame, b"payload");
     let place = FramePlace {
         offset: 0x3130,
         type_ref: 0x1112,
@@ -471,6 +470,10 @@ fn the_tables_of_the_footer_and_its_content_are_what_is_written() {
 #[test]
 fn the_tables_of_the_manifest_are_what_is_written() {
     let entry = |number, state| SegmentEntry { number, salt: SALT, file_bytes: 0x20000, state };
+    let opened =
+        EventType { name: "opened".into(), schema_version: 0x2122, fingerprint: 0x3132 << 64 };
+    let mut types = StoredTypes::NONE;
+    types.add([(&opened, 0x4142)].into_iter());
     let manifest = Manifest {
         store: STORE,
         generation: 0x1112,
@@ -489,10 +492,12 @@ fn the_tables_of_the_manifest_are_what_is_written() {
             entry(0x8183, SegmentState::Cut(content())),
             entry(0x8184, SegmentState::Prepared),
         ],
+        types,
     };
-    let mut bytes = vec![0; usize::try_from(Manifest::encoded_bytes(3)).unwrap()];
+    let mut bytes = vec![0; usize::try_from(manifest.encoded_bytes()).unwrap()];
     manifest.encode(&mut bytes);
-    let used = MANIFEST_HEADER_BYTES + 3 * MANIFEST_SEGMENT_BYTES;
+    let types_at = MANIFEST_HEADER_BYTES + 3 * MANIFEST_SEGMENT_BYTES;
+    let used = types_at + MANIFEST_TYPE_BYTES + 16;
     check(
         "### Manifest header",
         MANIFEST_HEADER_BYTES,
@@ -513,11 +518,24 @@ fn the_tables_of_the_manifest_are_what_is_written() {
             ("clean last sequence", u64s(0x6162)),
             ("clean last position", u64s(0x7172)),
             ("clean chain", b"the chain at end".into()),
-            ("flags", u32s(MANIFEST_FLAG_STRICT)),
+            ("flags", u32s(MANIFEST_FLAG_STRICT | MANIFEST_FLAG_TYPES)),
+            ("types", u32s(1)),
         ],
     );
     let states = [STATE_SEALED, STATE_CUT, STATE_PREPARED];
-    let records = bytes[MANIFEST_HEADER_BYTES..used].chunks_exact(MANIFEST_SEGMENT_BYTES);
+    check(
+        "### Manifest type record",
+        MANIFEST_TYPE_BYTES,
+        &bytes[types_at..used],
+        &[
+            ("events", u64s(0x4142)),
+            ("schema version", u32s(0x2122)),
+            ("name length", u16s(6)),
+            ("fingerprint", (0x3132_u128 << 64).to_le_bytes().into()),
+        ],
+    );
+    assert_eq!(bytes[types_at + MANIFEST_TYPE_BYTES..used], *b"opened\0\0\0\0\0\0\0\0\0\0");
+    let records = bytes[MANIFEST_HEADER_BYTES..types_at].chunks_exact(MANIFEST_SEGMENT_BYTES);
     for ((record, state), number) in records.zip(states).zip(0x8182..) {
         let content = if state == STATE_PREPARED { vec![0; 64] } else { content_bytes() };
         check(
@@ -542,11 +560,11 @@ fn the_constants_in_the_document_are_those_of_the_code() {
     }
     let values = values! {
         FORMAT_VERSION BLOCK_BYTES SECTOR_BYTES RECORD_ALIGN SEGMENT_HEAD_BYTES SEGMENT_FOOT_BYTES
-        SEGMENT_BYTES_MIN SEGMENT_BYTES_MAX SEGMENTS_MAX SEGMENT_TYPES_MAX BATCH_BYTES_LARGE
+        SEGMENT_BYTES_MIN SEGMENT_BYTES_MAX SEGMENTS_MAX SEGMENT_TYPES_MAX LISTED_TYPES_MAX BATCH_BYTES_LARGE
         NAME_BYTES_MIN NAME_BYTES_MAX TAGS_MAX METADATA_BYTES_MAX
-        RECORD_BYTES RECORD_JSON RECORD_DEFINITION
+        RECORD_BYTES RECORD_JSON RECORD_RKYV RECORD_DEFINITION
         FLAG_OCCURRED FLAG_CORRELATION FLAG_CAUSATION FLAG_TAGS FLAG_METADATA
-        BATCH_FLAG_NEXT_FRESH MANIFEST_FLAG_STRICT STATE_PREPARED STATE_CUT STATE_SEALED
+        BATCH_FLAG_NEXT_FRESH MANIFEST_FLAG_STRICT MANIFEST_FLAG_TYPES STATE_PREPARED STATE_CUT STATE_SEALED
     };
     let rows = table("## Constants");
     assert_eq!(rows.len(), values.len());

@@ -29,9 +29,8 @@ impl Segment {
             causation: None,
             tags: &[],
             metadata: &[],
-            payload,
         };
-        parts.encode(out);
+        parts.encode(out, payload);
     }
 
     /// Fills in an encoded frame's place, and its checksum.

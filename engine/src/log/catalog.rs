@@ -12,6 +12,7 @@ use super::run::{OpenRun, Run};
 use super::sealed::SealedSegment;
 use crate::commit::LiveSegment;
 use crate::error::ReadError;
+use crate::format::stored_types::StoredTypes;
 use crate::index::{IndexDamage, LiveIndex};
 
 /// A segment as readers see it.
@@ -57,12 +58,14 @@ impl Part<'_> {
 }
 
 /// All segments, in their order.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Catalog {
     /// The sealed ones come first.
     pub segments: Vec<CatalogSegment>,
     /// Every sealed segment that has an event is in one of them.
     pub runs: Vec<Arc<Run>>,
+    /// The types of the sealed segments.
+    pub types: Arc<StoredTypes>,
 }
 
 impl Catalog {
@@ -135,8 +138,14 @@ impl Catalogs {
         self.newest.store(Some(Arc::clone(&live.index)));
     }
 
-    /// Puts the sealed form in the place of the live one, and its run behind the others, if it has one.
-    pub(crate) fn seal(&self, sealed: &Arc<SealedSegment>, run: Option<Run>) {
+    /// Puts the sealed form in the place of the live one, and its run behind the others, if it has one; `types` are those of
+    /// all sealed segments then.
+    pub(crate) fn seal(
+        &self,
+        sealed: &Arc<SealedSegment>,
+        run: Option<Run>,
+        types: &Arc<StoredTypes>,
+    ) {
         let run = run.map(Arc::new);
         self.change(|catalog| {
             let number = sealed.number();
@@ -144,6 +153,7 @@ impl Catalogs {
             *place.expect("a segment is in the catalog from its roll on") =
                 CatalogSegment::Sealed(Arc::clone(sealed));
             catalog.runs.extend(run.clone());
+            catalog.types = Arc::clone(types);
         });
         self.rebuilding.bell.ring();
     }

@@ -13,7 +13,7 @@ use crate::format::batch::BatchHeader;
 use crate::format::checksum::SegmentKey;
 use crate::format::constants::BATCH_HEADER_BYTES;
 use crate::format::footer::SegmentContent;
-use crate::format::frame::id_and_time;
+use crate::format::frame::FrameSummary;
 use crate::format::scan::{Record, records};
 use crate::index::{
     BuildError, EventType, LiveIndex, LiveRoom, Stamp, TIMES_EVERY, Term, seal_run, table_file,
@@ -25,6 +25,8 @@ use crate::limits::{RECORD_ALIGN, SEGMENT_HEAD_BYTES};
 pub(crate) struct Built {
     pub table: Vec<u8>,
     pub run: Vec<u8>,
+    /// How many events each type has, by the types' numbers.
+    pub events_of_types: Vec<u64>,
 }
 
 /// What the table of this segment, or the run of it alone, must say that it is of.
@@ -53,16 +55,25 @@ pub(crate) fn stamp_of_neighbours(
 struct Beside {
     ids: Vec<([u8; 16], u32)>,
     times: Vec<i64>,
+    events_of_types: Vec<u64>,
 }
 
 impl Beside {
-    fn add(&mut self, id: [u8; 16], recorded_at: i64) {
+    /// Of a segment with so many types.
+    fn new(types: u32) -> Self {
+        Self { events_of_types: vec![0; types as usize], ..Self::default() }
+    }
+
+    /// Adds the next event; its type has to be one of the segment's.
+    fn add(&mut self, FrameSummary { id, recorded_at, type_ref }: FrameSummary) -> Option<()> {
         // Segments have fewer events than that.
         let ordinal = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
         if ordinal.is_multiple_of(TIMES_EVERY) {
             self.times.push(recorded_at);
         }
         self.ids.push((id, ordinal));
+        *self.events_of_types.get_mut(type_ref as usize)? += 1;
+        Some(())
     }
 }
 
@@ -73,14 +84,10 @@ impl Beside {
 pub(crate) fn build_from_live(live: &LiveSegment) -> io::Result<Built> {
     let content = live.content();
     let events = u32::try_from(content.events).map_err(io::Error::other)?;
-    let mut beside = Beside::default();
+    let mut beside = Beside::new(live.types.len());
     beside.ids.reserve(events as usize);
-    live.each_record(events, |record| {
-        let (id, recorded_at) = id_and_time(record)?;
-        beside.add(id, recorded_at);
-        Some(())
-    })
-    .ok_or_else(|| io::Error::other("an event of the segment is not in memory"))?;
+    live.each_record(events, |record| beside.add(FrameSummary::of(record)?))
+        .ok_or_else(|| io::Error::other("an event of the segment is not in memory"))?;
     let stamp = stamp_of(&live.key, &content);
     finish(&live.index, &live.types, &stamp, beside).map_err(io::Error::other)
 }
@@ -118,6 +125,7 @@ pub(crate) fn build_from_log(
                     if types.push(event_type) != type_ref {
                         return Err(contradiction());
                     }
+                    beside.events_of_types.push(0);
                 }
                 Record::Event(frame) => {
                     let units = u32::try_from(at / RECORD_ALIGN as u64);
@@ -126,7 +134,9 @@ pub(crate) fn build_from_log(
                     let hash = Term::stream(frame.stream_bytes()).xxh3_64();
                     enter(&mut writer, units, hash, &frame, event_type)
                         .map_err(|Gap| (at, DamageReason::Versions))?;
-                    beside.add(frame.id(), frame.recorded_at());
+                    FrameSummary::of(frame.bytes())
+                        .and_then(|summary| beside.add(summary))
+                        .ok_or_else(contradiction)?;
                 }
             }
         }
@@ -150,8 +160,9 @@ fn finish(
             name: &event_type.name,
         })
         .collect();
-    let events = u32::try_from(beside.ids.len()).unwrap_or(u32::MAX);
+    let Beside { ids, times, events_of_types } = beside;
+    let events = u32::try_from(ids.len()).unwrap_or(u32::MAX);
     let offsets = (0..events).map(|ordinal| live.offset(ordinal).unwrap_or(u32::MAX));
-    let table = table_file(stamp, offsets, beside.times.into_iter(), &types)?;
-    Ok(Built { table, run: seal_run(live, stamp, beside.ids)? })
+    let table = table_file(stamp, offsets, times.into_iter(), &types)?;
+    Ok(Built { table, run: seal_run(live, stamp, ids)?, events_of_types })
 }

@@ -22,6 +22,7 @@ use crate::append::Prepared;
 use crate::commit::{Figures, LiveSegment};
 use crate::disk::Disk;
 use crate::error::FileError;
+use crate::format::stored_types::StoredTypes;
 use crate::options::Options;
 
 /// Where the maintainer's work comes from, and goes to.
@@ -35,8 +36,14 @@ pub(crate) trait SegmentSource: Send + Sync {
     fn prepared(&self, result: Result<Prepared, NotPrepared>);
     /// The oldest full segment, once all of it is durable.
     fn full(&self) -> Option<Arc<LiveSegment>>;
-    /// That segment was sealed, and its terms are in this run, where it has any.
-    fn sealed(&self, live: &LiveSegment, sealed: &Arc<SealedSegment>, run: Option<Run>);
+    /// That segment was sealed, and its terms are in this run, where it has any; all sealed segments have these types.
+    fn sealed(
+        &self,
+        live: &LiveSegment,
+        sealed: &Arc<SealedSegment>,
+        run: Option<Run>,
+        types: &Arc<StoredTypes>,
+    );
     /// The maintainer panicked: there will be no further segment.
     fn abandoned(&self);
     /// That segment could not be sealed yet.
@@ -201,11 +208,11 @@ impl Maintainer {
         agenda.seal_again_at = None;
         let Some(live) = source.full() else { return false };
         match self.with_manifest(|manifest| seal(&self.disk, manifest, &live, &self.rebuilding)) {
-            Ok(sealed) => {
+            Ok((sealed, types)) => {
                 let sealed = Arc::new(sealed);
                 let run = Run::new(&self.disk, [Arc::clone(&sealed)], true, &self.rebuilding);
                 agenda.begin_warming(&sealed, run.as_ref());
-                source.sealed(&live, &sealed, run);
+                source.sealed(&live, &sealed, run, &Arc::new(types));
                 true
             }
             Err(error) => {

@@ -15,7 +15,7 @@ use crate::disk::{
 use crate::error::FileError;
 use crate::format::FormatError;
 use crate::format::manifest::Manifest;
-use crate::limits::BLOCK_BYTES;
+use crate::limits::{BLOCK, BLOCK_BYTES};
 
 /// How many more segments a reserved file has room for than the manifest has when it is reserved.
 const SEGMENTS_AHEAD: usize = 8;
@@ -71,7 +71,7 @@ impl ManifestFile {
     }
 
     fn write(&mut self, next: &Manifest) -> io::Result<()> {
-        let bytes = Manifest::encoded_bytes(next.segments.len());
+        let bytes = next.encoded_bytes();
         let mut block =
             AlignedBuf::zeroed(usize::try_from(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?)?;
         next.encode(&mut block);
@@ -97,7 +97,8 @@ impl ManifestFile {
 
     /// Makes room for the next replacement, as far as there is any.
     fn reserve(&mut self) {
-        let bytes = Manifest::encoded_bytes(self.current.segments.len() + SEGMENTS_AHEAD);
+        // Few types are new in a segment, so the rest of a block does.
+        let bytes = self.current.encoded_bytes_with(SEGMENTS_AHEAD) + BLOCK;
         self.reserved = self.create(bytes).ok();
     }
 }

@@ -16,9 +16,11 @@ use crate::disk::{AlignedBuf, Disk, unlink_if_there, write_all_at, write_all_dur
 use crate::error::FileError;
 use crate::format::footer;
 use crate::format::manifest::SegmentState;
+use crate::format::stored_types::StoredTypes;
 use crate::limits::BLOCK_BYTES;
 
-/// Seals a segment of which everything is durable, and gives the form in which it is read from now on.
+/// Seals a segment of which everything is durable, and gives the form in which it is read from now on, and the types of all
+/// sealed segments.
 ///
 /// # Errors
 /// [`FileError`]; then the segment goes on being read from memory, and sealing it can be tried again.
@@ -27,9 +29,10 @@ pub(crate) fn seal(
     manifest: &mut ManifestFile,
     live: &LiveSegment,
     rebuilding: &Arc<Rebuilding>,
-) -> Result<SealedSegment, FileError> {
+) -> Result<(SealedSegment, StoredTypes), FileError> {
     let content = live.content();
     let name = names::segment(live.number());
+    let built = build_from_live(live).map_err(FileError::at("indexing", &name))?;
     let footer = || -> io::Result<()> {
         let mut block = AlignedBuf::zeroed(BLOCK_BYTES)?;
         footer::write(&live.key, &content, &mut block);
@@ -49,6 +52,7 @@ pub(crate) fn seal(
                     segment.file_bytes = file_bytes;
                 }
             }
+            next.types.add(live.types.iter().zip(built.events_of_types.iter().copied()));
         })?;
     }
     let cut = live.file.truncate(file_bytes).and_then(|()| live.file.sync());
@@ -56,14 +60,13 @@ pub(crate) fn seal(
 
     let sealed = SealedSegment::new(Arc::clone(disk), live.key.clone(), content, true, rebuilding);
     let table = names::table(live.number());
-    let built = build_from_live(live).map_err(FileError::at("indexing", &name))?;
     write_index_file(&**disk, &built.table, &table).map_err(FileError::at("writing", &table))?;
     if content.events > 0 {
         let run = names::run(live.number(), live.number());
         write_index_file(&**disk, &built.run, &run).map_err(FileError::at("writing", &run))?;
     }
     disk.sync_dir().map_err(FileError::at("syncing", "the directory"))?;
-    Ok(sealed)
+    Ok((sealed, manifest.current().types.clone()))
 }
 
 /// Puts a file of the index in place, whole. It is durable once the directory is synced.

@@ -4,7 +4,9 @@
 
 mod index;
 mod stats;
+mod stored_types;
 mod verify;
 
-pub use stats::Stats;
+pub use stats::{Stats, TypeStats};
+pub(crate) use stored_types::check_stored_types;
 pub use verify::{Finding, Verification};

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use crate::error::{FileError, ReadError};
+use crate::format::stored_types::{StoredType, StoredTypes};
 use crate::index::TermKind;
 use crate::log::{CatalogSegment, names};
 use crate::read::Reads;
+use crate::typed::Fingerprint;
 
 /// What a store holds, and what it takes.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -17,6 +19,9 @@ pub struct Stats {
     pub streams: u64,
     /// Distinct event types, by name.
     pub types: u64,
+    /// The types with their versions and layouts, by name and version. Empty where there are more than
+    /// [`LISTED_TYPES_MAX`](crate::limits::LISTED_TYPES_MAX).
+    pub event_types: Vec<TypeStats>,
     /// The position of the last event; 0 where there is none.
     pub last_position: u64,
     /// Segments with at least one event.
@@ -32,6 +37,31 @@ pub struct Stats {
     pub runs: u64,
 }
 
+/// What a store holds of one type of events, in one version and layout.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct TypeStats {
+    /// Its name.
+    pub name: Box<str>,
+    /// The version of its structure; 0 where it has none.
+    pub version: u32,
+    /// The fingerprint of its layout; [`Fingerprint::NONE`] where it has none.
+    pub fingerprint: Fingerprint,
+    /// How many durable events are of it.
+    pub events: u64,
+}
+
+impl TypeStats {
+    fn of(StoredType { event_type, events }: &StoredType) -> Self {
+        Self {
+            name: event_type.name.clone(),
+            version: event_type.schema_version,
+            fingerprint: Fingerprint::from_number(event_type.fingerprint),
+            events: *events,
+        }
+    }
+}
+
 impl Stats {
     /// Bytes of the log in use for each event; 0 where there is none.
     #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
@@ -44,6 +74,7 @@ impl Stats {
         let catalog = reads.catalogs.load();
         let mut stats = Self { events: watermark, last_position: watermark, ..Self::default() };
         let mut types = BTreeSet::new();
+        let mut event_types = StoredTypes::clone(&catalog.types);
         for segment in &catalog.segments {
             match segment {
                 CatalogSegment::Sealed(sealed) if sealed.content.events == 0 => {
@@ -65,10 +96,17 @@ impl Stats {
                         .filter(|term| term.term.kind == TermKind::Stream)
                         .filter(|term| term.postings.first_version() == 0)
                         .count() as u64;
-                    types.extend(live.types.iter().map(|event_type| event_type.name.clone()));
+                    let of_types = live.events_of_types(visible);
+                    let seen = live.types.iter().zip(of_types).filter(|(_, events)| *events > 0);
+                    let seen: Vec<_> = seen.collect();
+                    types.extend(seen.iter().map(|(event_type, _)| event_type.name.clone()));
+                    event_types.add(seen.into_iter());
                 }
             }
         }
+        let listed = event_types.listed().unwrap_or_default();
+        stats.event_types = listed.iter().map(TypeStats::of).collect();
+        stats.event_types.sort();
         for run in &catalog.runs {
             stats.streams += reads.streams_created(run)?;
             stats.runs += 1;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::event::EventRef;
+use super::upcasts::Upcasts;
 use crate::commit::{ChunkRef, TypeTable};
 use crate::disk::Mapping;
 use crate::format::frame::Frame;
@@ -98,6 +99,8 @@ pub struct Batch {
     pub(super) sources: Vec<Source>,
     pub(super) entries: Vec<Entry>,
     pub(super) bytes: usize,
+    /// What its events became that are of older versions.
+    pub(super) upcasts: Upcasts,
 }
 
 impl Batch {
@@ -117,7 +120,8 @@ impl Batch {
     #[inline]
     pub fn get(&self, index: usize) -> Option<EventRef<'_>> {
         let entry = self.entries.get(index)?;
-        EventRef::at(self.sources.get(entry.source as usize)?, entry)
+        let source = self.sources.get(entry.source as usize)?;
+        EventRef::at(source, entry, &self.upcasts, to_u32(index))
     }
 
     /// The events, in the order in which they were read.
@@ -152,6 +156,7 @@ impl Batch {
             type_ref: frame.type_ref(),
         });
         self.bytes += bytes;
+        self.upcasts.grow();
     }
 }
 
@@ -211,8 +216,14 @@ impl<'a> EventRef<'a> {
     /// The event that an entry of a batch stands for. It was found whole, and of a defined type, when
     /// the entry was made.
     #[inline]
-    pub(super) fn at(source: &'a Source, entry: &'a Entry) -> Option<Self> {
+    pub(super) fn at(
+        source: &'a Source,
+        entry: &'a Entry,
+        upcasts: &'a Upcasts,
+        place: u32,
+    ) -> Option<Self> {
         let bytes = source.bytes(entry.offset..entry.offset + u64::from(entry.bytes))?;
-        Some(Self { frame: Frame::checked(bytes, entry.payload_at), source, entry })
+        let frame = Frame::checked(bytes, entry.payload_at);
+        Some(Self { frame, source, entry, upcasts, place })
     }
 }

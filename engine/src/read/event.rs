@@ -3,9 +3,11 @@
 use std::fmt;
 
 use super::batch::{Entry, Source};
+use super::upcasts::Upcasts;
 use crate::event::{EventId, PayloadKind, Position, Timestamp};
-use crate::format::constants::RECORD_JSON;
+use crate::format::definition::EventType;
 use crate::format::frame::{Frame, TagsIter};
+use crate::typed::Fingerprint;
 
 /// A stored event, borrowed from its [`Batch`](super::Batch). Copying it copies a few words.
 #[derive(Clone, Copy)]
@@ -13,6 +15,9 @@ pub struct EventRef<'a> {
     pub(super) frame: Frame<'a>,
     pub(super) source: &'a Source,
     pub(super) entry: &'a Entry,
+    /// Where what events became is kept, and this one's place there.
+    pub(super) upcasts: &'a Upcasts,
+    pub(super) place: u32,
 }
 
 impl<'a> EventRef<'a> {
@@ -43,10 +48,27 @@ impl<'a> EventRef<'a> {
     /// Its type.
     #[inline]
     pub fn event_type(&self) -> &'a str {
+        &self.stored_type().name
+    }
+
+    /// The version of its payload's structure; 0 where it was appended without one.
+    #[inline]
+    pub fn schema_version(&self) -> u32 {
+        self.stored_type().schema_version
+    }
+
+    /// The fingerprint of its payload's layout; [`Fingerprint::NONE`] where it has none.
+    #[inline]
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::from_number(self.stored_type().fingerprint)
+    }
+
+    #[inline]
+    pub(crate) fn stored_type(&self) -> &'a EventType {
         let Some(event_type) = self.source.types.get(self.entry.type_ref) else {
             unreachable!("the type is defined: it was when the event was read")
         };
-        &event_type.name
+        event_type
     }
 
     /// When the store recorded it, by its own clock: never before the event at the position before.
@@ -64,7 +86,7 @@ impl<'a> EventRef<'a> {
     /// How its payload is to be understood.
     #[inline]
     pub fn payload_kind(&self) -> PayloadKind {
-        if self.frame.kind() == RECORD_JSON { PayloadKind::Json } else { PayloadKind::Bytes }
+        PayloadKind::of_record(self.frame.kind())
     }
 
     /// As [`EventRef::payload_kind`], by its number.
@@ -114,7 +136,7 @@ impl<'a> EventRef<'a> {
     /// An owner of this event, for another thread or a later time.
     #[inline]
     pub fn to_view(&self) -> EventView {
-        EventView { source: self.source.clone(), entry: *self.entry }
+        EventView { source: self.source.clone(), entry: *self.entry, upcasts: Upcasts::of(1) }
     }
 }
 
@@ -138,13 +160,14 @@ impl fmt::Debug for EventRef<'_> {
 pub struct EventView {
     source: Source,
     entry: Entry,
+    upcasts: Upcasts,
 }
 
 impl EventView {
     /// The event.
     #[inline]
     pub fn event(&self) -> EventRef<'_> {
-        let Some(event) = EventRef::at(&self.source, &self.entry) else {
+        let Some(event) = EventRef::at(&self.source, &self.entry, &self.upcasts, 0) else {
             unreachable!("the memory holds the event: it did when the view was made")
         };
         event

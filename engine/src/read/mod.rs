@@ -15,6 +15,8 @@ mod sources;
 mod span;
 mod stream;
 mod streams;
+mod typed;
+mod upcasts;
 
 use std::sync::Arc;
 
@@ -26,6 +28,7 @@ pub(crate) use ids::{FoundId, SoughtId};
 pub use query::{ReadQuery, ReaderQuery};
 pub use stream::{ReadStream, ReaderStream};
 pub use streams::ReaderStreams;
+pub use typed::{Looked, Typed};
 
 use crate::commit::Watermark;
 use crate::disk::Disk;

@@ -19,6 +19,7 @@ use crate::error::{FileError, OpenError};
 use crate::event::Timestamp;
 use crate::format::checksum::StoreId;
 use crate::format::manifest::{Manifest, SegmentState};
+use crate::format::stored_types::StoredTypes;
 use crate::format::{align_down, align_up};
 use crate::index::{IndexDamage, LiveRoom, LiveWriter};
 use crate::limits::{BLOCK, BLOCK_BYTES, INDEX_SHARE_LIVE, SEGMENT_HEAD_BYTES};
@@ -75,6 +76,7 @@ fn create(disk: &Arc<dyn Disk>) -> Result<(), OpenError> {
         strict: false,
         clean_end: None,
         segments: Vec::new(),
+        types: StoredTypes::NONE,
     };
     ManifestFile::new(Arc::clone(disk), manifest).replace(|_| {})?;
     Ok(())
@@ -385,7 +387,7 @@ pub(crate) fn catalog(
     let runs = runs_of(disk, &sealed, runs, rebuilding);
     let segments = sealed.into_iter().map(CatalogSegment::Sealed);
     let segments = segments.chain(lives.into_iter().map(CatalogSegment::Live)).collect();
-    Catalog { segments, runs }
+    Catalog { segments, runs, types: Arc::new(found.manifest.types.clone()) }
 }
 
 /// As [`catalog`], for somebody who reads beside a writer, which may merge runs and remove their files at any time:

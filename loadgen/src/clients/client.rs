@@ -7,13 +7,13 @@ use super::pacing::{Pace, Slips};
 use super::window::{Clock, Recorder, Tally};
 use crate::AnyError;
 use crate::acks::Acks;
-use crate::target::{Acknowledged, Condition, EventId, Expect, NewEvent, checksum};
+use crate::target::{Acknowledged, Condition, EventId, Events, Expect, NewEvent};
 use crate::verify::Account;
-use crate::workload::EVENT_TYPE;
 use crate::workload::conditions::{Conditions, Drawn};
-use crate::workload::payloads::Pool;
 use crate::workload::streams::{Choice, Chooser, Name, Names, Share};
 use crate::workload::tags::Tagging;
+use crate::workload::typed::Posted;
+use crate::workload::{EVENT_TYPE, Payloads};
 
 /// See the module.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct Client {
     share: Share,
     source: Source,
     /// The events of the next append; those of a replay, all of them.
-    events: Vec<NewEvent>,
+    events: Appended,
     /// By slot, the version that the stream's next event will have.
     next_versions: Vec<u64>,
     exact: bool,
@@ -60,7 +60,7 @@ enum Source {
     Made {
         chooser: Chooser,
         random: fastrand::Rng,
-        pool: Pool,
+        payloads: Payloads,
         tagging: Tagging,
         conditions: Conditions,
         /// How many percent of the appends are sent twice.
@@ -73,12 +73,22 @@ enum Source {
     Replay { slots: Vec<u32>, next: usize },
 }
 
+/// The events of appends, in the form that they are appended in.
+#[derive(Debug)]
+enum Appended {
+    New(Vec<NewEvent>),
+    /// Values of a type, each appended as it is.
+    Values(Vec<Posted>),
+    /// Events that are made of values, which have no tags and no ids; and the value that the last was made of.
+    Of(Vec<NewEvent>, Posted),
+}
+
 /// What a client appends.
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// Payloads from the pool, in appends of `batch` events, up to `limit` events.
+    /// Payloads of one kind, in appends of `batch` events, up to `limit` events.
     Made {
-        pool: Pool,
+        payloads: Payloads,
         tagging: Tagging,
         conditions: Conditions,
         retries: f64,
@@ -126,11 +136,12 @@ enum Checksums {
 }
 
 impl Checksums {
-    fn of(events: &[NewEvent]) -> Self {
-        let of = |event: &NewEvent| checksum(event.payload(), event.iter_tags());
-        match events {
-            [event] => Self::One(of(event)),
-            events => Self::Many(events.iter().map(of).collect()),
+    fn of(events: Events<'_>) -> Self {
+        let mut checksums = events.checksums();
+        match (checksums.next(), checksums.len()) {
+            (None, _) => Self::Unused,
+            (Some(one), 0) => Self::One(one),
+            (Some(first), _) => Self::Many(std::iter::once(first).chain(checksums).collect()),
         }
     }
 
@@ -139,6 +150,73 @@ impl Checksums {
             Self::Unused => &[],
             Self::One(checksum) => std::slice::from_ref(checksum),
             Self::Many(checksums) => checksums,
+        }
+    }
+}
+
+impl Appended {
+    /// So many events to be made, where `plain` ones have nothing but their payload.
+    fn blank(payloads: &Payloads, plain: bool, events: usize) -> Self {
+        match payloads {
+            Payloads::Bytes(pool) => {
+                let payload = vec![0; pool.payload_bytes()];
+                Self::New(vec![NewEvent::bytes(EVENT_TYPE, payload); events])
+            }
+            Payloads::Typed(postings) if plain => {
+                Self::Values((0..events).map(|_| postings.blank()).collect())
+            }
+            Payloads::Typed(postings) => {
+                let value = postings.blank();
+                Self::Of(vec![NewEvent::of(&value); events], value)
+            }
+        }
+    }
+
+    /// Makes the client's next events, the first of this number, of the payloads that they were made for; `finish` does
+    /// the rest for each that is no bare value. Says how many they are.
+    fn make(
+        &mut self,
+        payloads: &Payloads,
+        client: u32,
+        first: u64,
+        mut finish: impl FnMut(&mut NewEvent, u64),
+    ) -> u64 {
+        match (&mut *self, payloads) {
+            (Self::New(events), Payloads::Bytes(pool)) => {
+                for (event, number) in events.iter_mut().zip(first..) {
+                    pool.fill(event.payload_mut(), client, number);
+                    finish(event, number);
+                }
+            }
+            (Self::Values(values), Payloads::Typed(postings)) => {
+                for (value, number) in values.iter_mut().zip(first..) {
+                    postings.fill(value, client, number);
+                }
+            }
+            (Self::Of(events, value), Payloads::Typed(postings)) => {
+                for (event, number) in events.iter_mut().zip(first..) {
+                    postings.fill(value, client, number);
+                    *event = NewEvent::of(value);
+                    finish(event, number);
+                }
+            }
+            _ => unreachable!("events are made of the payloads that they were made for"),
+        }
+        self.all().len() as u64
+    }
+
+    fn all(&self) -> Events<'_> {
+        match self {
+            Self::New(events) | Self::Of(events, _) => Events::New(events),
+            Self::Values(values) => Events::Typed(values),
+        }
+    }
+
+    /// So many of them.
+    fn part(&self, first: usize, events: usize) -> Events<'_> {
+        match self.all() {
+            Events::New(all) => Events::New(&all[first..first + events]),
+            Events::Typed(all) => Events::Typed(&all[first..first + events]),
         }
     }
 }
@@ -165,16 +243,18 @@ impl Client {
         recorder: Recorder,
     ) -> Self {
         let (source, events) = match work {
-            Work::Made { pool, tagging, conditions, retries, batch, choice, seed, limit } => {
-                let payload = vec![0; pool.payload_bytes()];
-                let events = vec![NewEvent::bytes(EVENT_TYPE, payload); batch];
+            Work::Made { payloads, tagging, conditions, retries, batch, choice, seed, limit } => {
+                let plain = tagging == Tagging::Drawn(0)
+                    && matches!(conditions, Conditions::None)
+                    && retries == 0.0;
+                let events = Appended::blank(&payloads, plain, batch);
                 let random = fastrand::Rng::with_seed(seed.wrapping_add(number as u64));
                 let chooser = Chooser::new(&share, choice);
                 let counter = 0;
                 let source = Source::Made {
                     chooser,
                     random,
-                    pool,
+                    payloads,
                     tagging,
                     conditions,
                     retries,
@@ -188,7 +268,7 @@ impl Client {
                     .into_iter()
                     .map(|(stream, event)| (to_u32(share.slot(stream)), event))
                     .unzip();
-                (Source::Replay { slots, next: 0 }, events)
+                (Source::Replay { slots, next: 0 }, Appended::New(events))
             }
         };
         Self {
@@ -218,7 +298,7 @@ impl Client {
             Source::Made {
                 chooser,
                 random,
-                pool,
+                payloads,
                 tagging,
                 conditions,
                 retries,
@@ -229,16 +309,15 @@ impl Client {
                     return None;
                 }
                 drawn = conditions.draw(self.number, *counter, random);
-                for event in &mut self.events {
-                    pool.fill(event.payload_mut(), self.number, *counter);
-                    tagging.tag(event, drawn.tag(), *counter, random);
+                let first = *counter;
+                *counter += self.events.make(payloads, self.number, first, |event, counter| {
+                    tagging.tag(event, drawn.tag(), counter, random);
                     if *retries > 0.0 {
                         event.set_id(EventId::random());
                     }
-                    *counter += 1;
-                }
+                });
                 twice = *retries > 0.0 && random.f64() * 100.0 < *retries;
-                (chooser.choose(random), 0, self.events.len())
+                (chooser.choose(random), 0, self.events.all().len())
             }
             Source::Replay { slots, next } => {
                 let slot = *slots.get(*next)?;
@@ -246,8 +325,8 @@ impl Client {
                 (slot as usize, *next - 1, 1)
             }
         };
-        let appended = &self.events[first..first + events];
-        let bytes = appended.iter().map(|event| event.payload().len()).sum();
+        let appended = self.events.part(first, events);
+        let bytes = appended.payload_bytes();
         let checked = self.ledger.is_some() || self.acks.is_some();
         let checksums = if checked { Checksums::of(appended) } else { Checksums::Unused };
         let version = self.next_versions[slot];
@@ -291,9 +370,8 @@ impl Client {
     }
 
     /// The events of a draft.
-    pub(crate) fn events(&self, draft: &Draft) -> &[NewEvent] {
-        let first = draft.first as usize;
-        &self.events[first..first + draft.events as usize]
+    pub(crate) fn events(&self, draft: &Draft) -> Events<'_> {
+        self.events.part(draft.first as usize, draft.events as usize)
     }
 
     /// Somebody else was faster: the draft goes behind the stream's last event.

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use super::Plan;
 use crate::AnyError;
+use crate::cli::Payload;
 use crate::clients::client::{Client, Habits, Work};
 use crate::clients::pacing::Pace;
 use crate::clients::producers;
 use crate::clients::window::{Clock, Recorder};
 use crate::target::Target;
+use crate::workload::Payloads;
 use crate::workload::conditions::Conditions;
-use crate::workload::payloads::Pool;
 use crate::workload::streams::{Choice, Names, Share};
 use crate::workload::tags::Tagging;
 
@@ -25,13 +26,13 @@ const FILLED_STREAMS: usize = 10_000;
 pub(crate) fn before_load<T: Target>(
     folder: &Path,
     events: u64,
-    payload_bytes: usize,
+    payloads: Payloads,
     seed: u64,
 ) -> Result<(), AnyError> {
     let target = T::open(folder)?;
     let streams = (0..FILLED_STREAMS).map(|number| format!("filled-{number:05}").into());
-    let (names, pool) = (Names::Listed(streams.collect()), Pool::new(payload_bytes, seed));
-    let client = producer(&names, pool, Tagging::Drawn(1), seed, events);
+    let names = Names::Listed(streams.collect());
+    let client = producer(&names, payloads, Tagging::Drawn(1), seed, events);
     producers::run(&target, client, INFLIGHT, &Clock::start(Duration::ZERO, None))?;
     target.close()
 }
@@ -42,8 +43,9 @@ pub(crate) fn fill<T: Target>(plan: &Plan, folder: &Path) -> Result<u64, AnyErro
     let mut events = target.content()?.events;
     if events == 0 {
         let names = Names::Made(plan.streams);
-        let pool = Pool::new(plan.payload_bytes, plan.seed);
-        let client = producer(&names, pool, plan.tagging(), plan.seed, plan.fill);
+        let typed = plan.payload != Payload::Bytes;
+        let payloads = Payloads::new(typed, plan.payload_bytes, plan.seed)?;
+        let client = producer(&names, payloads, plan.tagging(), plan.seed, plan.fill);
         producers::run(&target, client, INFLIGHT, &Clock::start(Duration::ZERO, None))?;
         events = target.content()?.events;
     }
@@ -54,7 +56,7 @@ pub(crate) fn fill<T: Target>(plan: &Plan, folder: &Path) -> Result<u64, AnyErro
 /// A producer of so many events, in streams that take turns.
 pub(super) fn producer(
     names: &Names,
-    pool: Pool,
+    payloads: Payloads,
     tagging: Tagging,
     seed: u64,
     limit: u64,
@@ -62,7 +64,7 @@ pub(super) fn producer(
     let share = Share::of(0, 1, names.len());
     let (conditions, choice) = (Conditions::None, Choice::Turns);
     let retries = 0.0;
-    let work = Work::Made { pool, tagging, conditions, retries, batch: 1, choice, seed, limit };
+    let work = Work::Made { payloads, tagging, conditions, retries, batch: 1, choice, seed, limit };
     let habits = Habits { exact: true, ledger: false, acks: None, pace: Pace::Closed };
     Client::new(0, names, share, work, habits, Recorder::new())
 }

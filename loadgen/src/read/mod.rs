@@ -1,7 +1,7 @@
 //! `loadgen read`: what reading takes, and opening after a kill.
 //!
 //! Owns scans and streams; `fill` makes the store that is read, `queries` asks for tags, `open` kills and
-//! opens. `main` and the tour call it.
+//! opens. `main` and the tour call it. Of the few files with `unsafe`.
 
 pub(crate) mod fill;
 pub(crate) mod open;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::AnyError;
 use crate::ceiling::{Ceiling, Extent};
-use crate::cli::{Mode, Read as Arguments, StoreName};
+use crate::cli::{Mode, Payload, Read as Arguments, StoreName};
 use crate::clients::readers::{self, touch};
 use crate::clients::window::{Clock, Recorded, Recorder, nanos};
 use crate::folder::Folder;
@@ -23,6 +23,7 @@ use crate::report::table;
 use crate::target::Target;
 use crate::workload::streams::Names;
 use crate::workload::tags::{TURN_EVENTS, Tagging};
+use crate::workload::typed::ArchivedPosted;
 
 pub(crate) use fill::fill;
 
@@ -39,6 +40,8 @@ pub(crate) struct Plan {
     pub fill: u64,
     pub streams: usize,
     pub payload_bytes: usize,
+    /// What a scan reads payloads as.
+    pub payload: Payload,
     pub duration: Duration,
     /// How many threads query.
     pub readers: usize,
@@ -61,6 +64,9 @@ impl Plan {
         if self.mode != Mode::Queries && (self.cold || readers.is_some()) {
             return Err("--readers and --cold are for --mode queries".into());
         }
+        if self.mode != Mode::Scan && self.payload != Payload::Bytes {
+            return Err("--payload typed and unchecked are for --mode scan".into());
+        }
         if self.mode == Mode::Queries && !self.fill.is_multiple_of(TURN_EVENTS) {
             let text = format!("with --mode queries, --fill must be a multiple of {TURN_EVENTS}");
             return Err(text.into());
@@ -77,7 +83,8 @@ pub(crate) fn run<T: Target>(arguments: &Arguments) -> Result<(), AnyError> {
         mode: arguments.mode,
         fill: arguments.fill,
         streams: arguments.streams,
-        payload_bytes: arguments.payload,
+        payload_bytes: arguments.payload_bytes,
+        payload: arguments.payload,
         duration: arguments.duration,
         readers: arguments.readers.unwrap_or(1),
         cold: arguments.cold,
@@ -131,7 +138,7 @@ pub(crate) fn measure<T: Target>(plan: &Plan, folder: &Path) -> Result<Report, A
         let target = T::open(folder)?;
         report.environment.backend = Some(target.backend());
         match plan.mode {
-            Mode::Scan => report.read = scan(&target, plan.duration)?,
+            Mode::Scan => report.read = scan(&target, plan.payload, plan.duration)?,
             Mode::Queries => report.query = queries::measure(&target, plan, folder)?,
             Mode::Streams | Mode::Open => report.read = read_streams(&target, plan)?,
         }
@@ -145,15 +152,25 @@ pub(crate) fn measure<T: Target>(plan: &Plan, folder: &Path) -> Result<Report, A
 }
 
 /// Reads the whole log with one thread, every byte of every payload, again and again. The first time
-/// brings it into memory and does not count.
-fn scan<T: Target>(target: &T, duration: Duration) -> Result<Read, AnyError> {
+/// brings it into memory and does not count; what is read as a type is checked then, in any case.
+fn scan<T: Target>(target: &T, payload: Payload, duration: Duration) -> Result<Read, AnyError> {
     let content = target.content()?;
-    let once = || -> Result<Duration, AnyError> {
+    let once = |payload: Payload| -> Result<Duration, AnyError> {
         let (began, mut events, mut sum) = (Instant::now(), 0_u64, 0);
-        target.scan(|payload| {
+        let typed = |value: &ArchivedPosted| {
             events += 1;
-            sum = touch(sum, payload);
-        })?;
+            sum = value.touch(sum);
+        };
+        match payload {
+            Payload::Bytes => target.scan(|payload| {
+                events += 1;
+                sum = touch(sum, payload);
+            })?,
+            Payload::Typed => target.scan_typed(typed)?,
+            // SAFETY: it was called with `Typed` first, which has succeeded, and nobody appends: the store is open for
+            // writing in this process, so in no other one, and this process does not.
+            Payload::Unchecked => unsafe { target.scan_unchecked(typed) }?,
+        }
         std::hint::black_box(sum);
         if events == content.events {
             Ok(began.elapsed())
@@ -161,13 +178,14 @@ fn scan<T: Target>(target: &T, duration: Duration) -> Result<Read, AnyError> {
             Err(format!("{} events are there, {events} were read", content.events).into())
         }
     };
-    once()?;
+    once(if payload == Payload::Unchecked { Payload::Typed } else { payload })?;
     let (began, mut scans) = (Instant::now(), Vec::new());
     while scans.len() < SCANS_MIN || began.elapsed() < duration {
-        scans.push(once()?);
+        scans.push(once(payload)?);
     }
     let seconds = median(&mut scans).as_secs_f64();
     Ok(Read {
+        payload: Some(payload.as_str()),
         events_per_second: Some(content.events as f64 / seconds),
         bytes_per_second: Some(content.log_bytes as f64 / seconds),
         ..Read::default()
@@ -193,7 +211,7 @@ fn read_streams<T: Target>(target: &T, plan: &Plan) -> Result<Read, AnyError> {
         events_per_second: Some(recorded.counted.events as f64 / seconds),
         bytes_per_second: Some(recorded.counted.bytes as f64 / seconds),
         stream_p50_ns: Latency::of(&recorded.latency).p50,
-        open_ns: None,
+        ..Read::default()
     })
 }
 

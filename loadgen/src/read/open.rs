@@ -18,6 +18,7 @@ use crate::clients::{producers, writers};
 use crate::process;
 use crate::report::json::Report;
 use crate::target::Target;
+use crate::workload::Payloads;
 use crate::workload::payloads::Pool;
 use crate::workload::streams::Names;
 use crate::workload::tags::Tagging;
@@ -104,8 +105,8 @@ pub(crate) fn append_until_killed<T: Target>(folder: &Path) -> Result<(), AnyErr
     let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
     let names = (0..STREAMS).map(|number| format!("killed-{time}-{number}").into());
     let names = Names::Listed(names.collect());
-    let pool = Pool::new(PAYLOAD_BYTES, 1);
-    let mut client = producer(&names, pool, Tagging::Drawn(0), 1, 0);
+    let payloads = Payloads::Bytes(Pool::new(PAYLOAD_BYTES, 1));
+    let mut client = producer(&names, payloads, Tagging::Drawn(0), 1, 0);
     let endless = Clock::start(Duration::ZERO, None);
     let before = target.content()?;
     let mut now = before;

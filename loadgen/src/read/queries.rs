@@ -127,9 +127,9 @@ fn drop_page_cache(folder: &Path) -> Result<(), AnyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Mode, StoreName};
+    use crate::cli::{Mode, Payload, StoreName};
     use crate::target::stratalog::Stratalog;
-    use crate::target::{Append as _, Expect, NewEvent};
+    use crate::target::{Append as _, Events, Expect, NewEvent};
 
     fn plan(fill: u64, cold: bool, readers: usize) -> Plan {
         Plan {
@@ -138,6 +138,7 @@ mod tests {
             fill,
             streams: 1,
             payload_bytes: 1,
+            payload: Payload::Bytes,
             duration: Duration::from_secs(1),
             readers,
             cold,
@@ -172,7 +173,7 @@ mod tests {
         let store = Stratalog::in_memory();
         let event = NewEvent::bytes("t", b"".as_slice()).tag("ten-0");
         let events = vec![event; 9];
-        store.append("s", Expect::Any, None, &events).wait().unwrap();
+        store.append("s", Expect::Any, None, Events::New(&events)).wait().unwrap();
         let clock = Clock::start(Duration::ZERO, Some(Duration::from_mins(1)));
         let read = |tags: u64| {
             let choice = Choice::Once((0..tags).collect::<Vec<_>>().into_iter());
@@ -180,7 +181,7 @@ mod tests {
         };
         let error = read(1).unwrap_err().to_string();
         assert!(error.starts_with("9 events were found by ten-0, of which 9 have it"), "{error}");
-        store.append("s", Expect::Any, None, &events[..1]).wait().unwrap();
+        store.append("s", Expect::Any, None, Events::New(&events[..1])).wait().unwrap();
         read(1).unwrap();
         assert!(read(2).is_err());
     }

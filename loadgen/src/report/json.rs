@@ -40,6 +40,8 @@ pub(crate) struct Workload {
     pub late: Option<u64>,
     pub skipped: Option<u64>,
     pub payload_bytes: Option<usize>,
+    /// Whether the payloads are values of a type.
+    pub typed: Option<bool>,
     pub batch: Option<usize>,
     pub streams: Option<usize>,
     pub zipf: Option<f64>,
@@ -114,6 +116,8 @@ pub(crate) struct Retry {
 /// Bytes are those of frames for scans, and of payloads for streams.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Read {
+    /// What a scan has read payloads as.
+    pub payload: Option<&'static str>,
     pub events_per_second: Option<f64>,
     pub bytes_per_second: Option<f64>,
     pub stream_p50_ns: Option<u64>,
@@ -247,6 +251,7 @@ mod tests {
             "/append/batch_events_mean",
             "/append/write_amplification",
             "/append/log_bytes_per_event",
+            "/read/payload",
             "/read/events_per_second",
             "/read/bytes_per_second",
             "/read/stream_p50_ns",

@@ -56,6 +56,8 @@ pub(crate) fn report(report: &Report) -> String {
     rows.add("events in a batch, mean", append.batch_events_mean.map(tenths));
     rows.add("write amplification", append.write_amplification.map(hundredths));
     rows.add("log bytes for an event", append.log_bytes_per_event.map(tenths));
+    let types = read.payload.filter(|payload| *payload != "bytes");
+    rows.add("read: payloads as", types.map(str::to_owned));
     rows.add("read: events/s", read.events_per_second.map(rounded));
     rows.add("read: MB/s", read.bytes_per_second.map(megabytes));
     rows.add("read: p50 of a stream, µs", read.stream_p50_ns.map(micros));

@@ -16,6 +16,7 @@ pub(crate) use ::stratalog::{EventId, Expect, NewEvent};
 
 use crate::AnyError;
 use crate::workload::tags::Tag;
+use crate::workload::typed::{ArchivedPosted, Posted};
 
 /// An open store. Clones share it.
 pub(crate) trait Target: Clone + Send + Sync + 'static {
@@ -34,7 +35,7 @@ pub(crate) trait Target: Clone + Send + Sync + 'static {
         stream: &str,
         expect: Expect,
         condition: Option<Condition>,
-        events: &[NewEvent],
+        events: Events<'_>,
     ) -> Self::Append;
 
     /// Reads a stream from its first event.
@@ -51,6 +52,25 @@ pub(crate) trait Target: Clone + Send + Sync + 'static {
     /// for.
     fn scan(&self, see: impl FnMut(&[u8])) -> Result<(), AnyError>;
 
+    /// As [`Target::scan`], but reads each event in its place as the type that typed loads have, and checks it.
+    ///
+    /// # Errors
+    /// Also where an event is of another type, or the store reads no types.
+    fn scan_typed(&self, _see: impl FnMut(&ArchivedPosted)) -> Result<(), AnyError> {
+        Err("only stratalog reads events as types: --payload typed and unchecked need it".into())
+    }
+
+    /// As [`Target::scan_typed`], without a check.
+    ///
+    /// # Safety
+    /// [`Target::scan_typed`] has found all events to be of the type, and nothing was appended since.
+    ///
+    /// # Errors
+    /// As [`Target::scan_typed`].
+    unsafe fn scan_unchecked(&self, see: impl FnMut(&ArchivedPosted)) -> Result<(), AnyError> {
+        self.scan_typed(see)
+    }
+
     /// What was committed since the store was opened.
     fn committed(&self) -> Committed;
 
@@ -65,6 +85,50 @@ pub(crate) trait Target: Clone + Send + Sync + 'static {
 
     /// Closes it, and waits until that is done.
     fn close(self) -> Result<(), AnyError>;
+}
+
+/// The events of an append.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Events<'a> {
+    New(&'a [NewEvent]),
+    /// Values, which the append encodes.
+    Typed(&'a [Posted]),
+}
+
+impl Events<'_> {
+    /// How many they are.
+    pub(crate) fn len(self) -> usize {
+        match self {
+            Self::New(events) => events.len(),
+            Self::Typed(values) => values.len(),
+        }
+    }
+
+    /// The length of their payloads.
+    pub(crate) fn payload_bytes(self) -> usize {
+        match self {
+            Self::New(events) => events.iter().map(|event| event.payload().len()).sum(),
+            Self::Typed(values) => values.iter().map(Posted::archived_bytes).sum(),
+        }
+    }
+
+    /// The checksum of each; see [`checksum`].
+    pub(crate) fn checksums(self) -> impl ExactSizeIterator<Item = u32> {
+        let of = |event: &NewEvent| checksum(event.payload(), event.iter_tags());
+        (0..self.len()).map(move |number| match self {
+            Self::New(events) => of(&events[number]),
+            Self::Typed(values) => of(&NewEvent::of(&values[number])),
+        })
+    }
+
+    /// All of them with payloads that are encoded, for a store that encodes none.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn to_new(self) -> Vec<NewEvent> {
+        match self {
+            Self::New(events) => events.to_vec(),
+            Self::Typed(values) => values.iter().map(NewEvent::of).collect(),
+        }
+    }
 }
 
 /// What must hold for an append besides its stream's version.

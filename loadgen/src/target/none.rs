@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use super::{
-    Acknowledged, Append, Committed, Condition, Content, Expect, NewEvent, Pending, Refused,
+    Acknowledged, Append, Committed, Condition, Content, Events, Expect, Pending, Refused,
 };
 use super::{Seen, Target};
 use crate::AnyError;
@@ -34,15 +34,22 @@ impl Target for NoStore {
         Err("there is no store to read".into())
     }
 
-    fn append(&self, _: &str, expect: Expect, _: Option<Condition>, events: &[NewEvent]) -> Done {
+    fn append(&self, _: &str, expect: Expect, _: Option<Condition>, events: Events<'_>) -> Done {
         let position = self.0.fetch_add(events.len() as u64, Ordering::Relaxed) + 1;
         let version = match expect {
             Expect::Version(last) => last + 1,
             _ => 0,
         };
-        // A store would read all of the payloads.
-        for event in events {
-            std::hint::black_box(event.payload());
+        // A store would read all of the payloads; values are not encoded.
+        match events {
+            Events::New(events) => {
+                for event in events {
+                    std::hint::black_box(event.payload());
+                }
+            }
+            Events::Typed(values) => {
+                std::hint::black_box(values);
+            }
         }
         Done(Acknowledged { version, position, repeated: false })
     }

@@ -16,7 +16,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use tokio::sync::oneshot;
 
 use super::{
-    Acknowledged, Append, Committed, Condition, Content, Expect, NewEvent, Pending, Refused,
+    Acknowledged, Append, Committed, Condition, Content, Events, Expect, NewEvent, Pending, Refused,
 };
 use super::{Seen, Tags, Target};
 use crate::AnyError;
@@ -149,9 +149,9 @@ impl Target for Sqlite {
         stream: &str,
         expect: Expect,
         condition: Option<Condition>,
-        events: &[NewEvent],
+        events: Events<'_>,
     ) -> Unsent {
-        let append = Prepared { stream: stream.into(), expect, condition, events: events.to_vec() };
+        let append = Prepared { stream: stream.into(), expect, condition, events: events.to_new() };
         Unsent { store: self.clone(), append: Some(append) }
     }
 

@@ -1,18 +1,19 @@
 //! stratalog as a store under test.
 //!
-//! Owns the translation of [`Target`] into its interface.
+//! Owns the translation of [`Target`] into its interface. Of the few files with `unsafe`.
 
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use stratalog::{AppendError, Query, Receipt, Store, StreamConflict};
+use stratalog::{AppendError, Event as _, Query, Receipt, Store, StreamConflict};
 
 use super::{
-    Acknowledged, Append, Committed, Condition, Content, Expect, NewEvent, Pending, Refused,
+    Acknowledged, Append, Committed, Condition, Content, Events, Expect, Pending, Refused,
 };
 use super::{Seen, Tags, Target};
 use crate::AnyError;
+use crate::workload::typed::{ArchivedPosted, Posted};
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -51,9 +52,12 @@ impl Target for Stratalog {
         stream: &str,
         expect: Expect,
         condition: Option<Condition>,
-        events: &[NewEvent],
+        events: Events<'_>,
     ) -> Encoded {
-        let append = self.0.append(stream, expect, events);
+        let append = match events {
+            Events::New(events) => self.0.append(stream, expect, events),
+            Events::Typed(values) => self.0.append(stream, expect, values),
+        };
         Encoded(match condition {
             None => append,
             Some(Condition { tag, after }) => {
@@ -104,6 +108,30 @@ impl Target for Stratalog {
         while let Some(batch) = reader.next_batch()? {
             for event in &batch {
                 see(event.payload());
+            }
+        }
+        Ok(())
+    }
+
+    fn scan_typed(&self, mut see: impl FnMut(&ArchivedPosted)) -> Result<(), AnyError> {
+        let mut reader = self.0.read_all().forward();
+        while let Some(batch) = reader.next_batch()? {
+            for event in &batch {
+                let value = event.get::<Posted>()?;
+                see(value.ok_or_else(|| another_type(event))?);
+            }
+        }
+        Ok(())
+    }
+
+    unsafe fn scan_unchecked(&self, mut see: impl FnMut(&ArchivedPosted)) -> Result<(), AnyError> {
+        let mut reader = self.0.read_all().forward();
+        while let Some(batch) = reader.next_batch()? {
+            for event in &batch {
+                // SAFETY: the caller's: a check has found this payload to be a value of the type, and events do not
+                // change. Such stores are filled by `--typed`, which appends values.
+                let value = unsafe { event.get_unchecked::<Posted>() }?;
+                see(value.ok_or_else(|| another_type(event))?);
             }
         }
         Ok(())
@@ -191,6 +219,17 @@ fn refused(error: AppendError) -> Refused {
         }
         error => Refused::Failed(error.into()),
     }
+}
+
+/// The error of an event that is not of the type of typed loads.
+#[cold]
+fn another_type(event: stratalog::EventRef<'_>) -> AnyError {
+    let (position, found) = (event.position().get(), event.event_type());
+    let text = format!(
+        "the event at position {position} is of the type {found:?}, and {:?} is to be read: fill the store with --typed",
+        Posted::NAME
+    );
+    text.into()
 }
 
 fn seen(event: stratalog::EventRef<'_>) -> Seen<'_> {

@@ -10,6 +10,7 @@ use crate::append::sequencer::{Prepared, Spare};
 use crate::commit::{Batch, BatchSource, Found, LiveSegment, Next, Ticket};
 use crate::disk::QueueWaker;
 use crate::error::{FileError, Poisoned};
+use crate::format::stored_types::StoredTypes;
 use crate::log::{NotPrepared, Run, SealedSegment, SegmentSource};
 
 /// How many heads are remembered under one lock, which appends wait for.
@@ -124,9 +125,15 @@ impl SegmentSource for Writer {
         oldest.is_settled().then_some(oldest)
     }
 
-    fn sealed(&self, live: &LiveSegment, sealed: &Arc<SealedSegment>, run: Option<Run>) {
+    fn sealed(
+        &self,
+        live: &LiveSegment,
+        sealed: &Arc<SealedSegment>,
+        run: Option<Run>,
+        types: &Arc<StoredTypes>,
+    ) {
         // In this order: whoever looks into the sealed segments as of the new generation finds it.
-        self.reads.catalogs.seal(sealed, run);
+        self.reads.catalogs.seal(sealed, run, types);
         let mut heads = Vec::with_capacity(HEADS_AT_ONCE);
         for (stream, last) in live.heads() {
             heads.push((stream, last));

@@ -214,7 +214,7 @@ impl DiskFile for MemoryFile {
     fn map(&self) -> io::Result<Mapping> {
         let mut state = self.disk.state();
         state.fail(OpKind::Map, &self.name)?;
-        Ok(Mapping::of_bytes(state.content(self.inode)?.to_vec()))
+        Mapping::of_copy(&state.content(self.inode)?.to_vec())
     }
 
     fn try_lock(&self) -> io::Result<bool> {

@@ -1,0 +1,8 @@
+use stratalog::Layout;
+
+#[derive(Layout)]
+struct Tree {
+    children: Vec<Tree>,
+}
+
+fn main() {}

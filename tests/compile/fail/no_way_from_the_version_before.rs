@@ -1,0 +1,14 @@
+use stratalog::Event;
+use stratalog::rkyv::{Archive, Deserialize, Serialize};
+
+#[derive(Event, Archive, Serialize, Deserialize)]
+#[rkyv(crate = stratalog::rkyv)]
+#[event(name = "opened", version = 1)]
+struct OpenedV1;
+
+#[derive(Event, Archive, Serialize, Deserialize)]
+#[rkyv(crate = stratalog::rkyv)]
+#[event(name = "opened", version = 2, from = OpenedV1)]
+struct Opened;
+
+fn main() {}
