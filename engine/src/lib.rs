@@ -49,6 +49,7 @@ mod maintain;
 mod query;
 mod read;
 mod recovery;
+mod snapshot;
 // Events as Rust types, and what tests of programs with events need.
 pub mod testkit;
 mod typed;
@@ -88,14 +89,15 @@ pub use read::{
     ReaderStream, ReaderStreams, Typed,
 };
 pub use recovery::{Case, Refusal, TornTail};
+pub use snapshot::{Fold, LoadError, Loaded, Unknown};
 pub use store::Store;
 #[doc(inline)]
-pub use stratalog_derive::{Event, EventSet, Layout};
+pub use stratalog_derive::{Event, EventSet, Layout, State};
 #[doc(hidden)]
 pub use typed::derived;
 pub use typed::{
     Event, EventSet, Fingerprint, Layout, Lineage, ParseFingerprintError, PayloadError, Reads,
-    Unsuited, Views,
+    State, Unsuited, Versioned, Views,
 };
 
 /// What archives events: its `Archive`, `Serialize` and `Deserialize` are derived beside [`Event`](trait@Event).

@@ -21,6 +21,7 @@ use crate::read::{EventView, ReadAll, ReadQuery, ReadStream, ReaderStreams, Read
 use crate::recovery::{
     Case, Found, Judgement, Recovered, TornTail, catalog_to_read, inspect, recover,
 };
+use crate::snapshot::{self, Fold, LoadError, Loaded};
 
 /// An open event store. Cheap to clone; clones share it, and it is closed with the last of them, or by
 /// [`Store::close`].
@@ -88,6 +89,7 @@ impl Store {
         let recovered = recover(&disk, options, &rebuilding)?;
         tracing::info!(disk = disk.describe(), case = %recovered.case, "opened a store");
         let Recovered { manifest, catalog, resume, commit, watermark, case, torn } = recovered;
+        // What is listed was compared before anything was changed; where types are not listed, it is now.
         check_stored_types(options.registered(), &catalog)?;
         let catalogs = Arc::new(Catalogs::new(catalog, Arc::clone(&rebuilding)));
         let watermark = Arc::new(Watermark::new(watermark));
@@ -219,6 +221,14 @@ impl Store {
     /// [`ReadError`].
     pub fn checkpoint(&self, consumer: &str) -> Result<Checkpoint, ReadError> {
         Checkpoint::read(&self.inner.reads, consumer)
+    }
+
+    /// Loads the state of a stream, by folding its events: see [`Fold`].
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn load<F: Fold>(&self, stream: &str) -> Result<Loaded<F>, LoadError> {
+        snapshot::load(Arc::clone(&self.inner.reads), stream)
     }
 
     /// Reads one stream.

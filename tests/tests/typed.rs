@@ -613,3 +613,153 @@ fn what_contains_itself_is_read_to_a_bound_and_not_to_the_end_of_the_stack() {
         assert!(events[1].decode::<Chained>().is_err());
     });
 }
+
+/// Names that a derive might stumble over.
+#[derive(Event, Archive, Serialize, Deserialize)]
+#[rkyv(crate = stratalog::rkyv)]
+#[event(name = "odd-names", version = 1, tag = "add:{add}-{event}-{{}}")]
+struct OddNames {
+    add: u8,
+    event: u8,
+    r#gen: u8,
+}
+
+#[test]
+fn fields_may_have_any_name_and_a_raw_one_is_the_same() {
+    let store = store();
+    store.append("s", Expect::Any, [OddNames { add: 1, event: 2, r#gen: 3 }]).wait().unwrap();
+    let batch = store.read_all().forward().next_batch().unwrap().unwrap();
+    let event = batch.get(0).unwrap();
+    assert!(event.tags().eq(["add:1-2-{}"]));
+    assert_eq!(event.get::<OddNames>().unwrap().unwrap().r#gen, 3);
+    let plain = ["add", "event", "gen"];
+    let layout =
+        plain.iter().fold(Fingerprint::of("struct"), |all, name| all.then(name).with(u8::LAYOUT));
+    assert_eq!(OddNames::LAYOUT, layout);
+}
+
+/// Knows an event only to split it.
+#[derive(EventSet)]
+#[event_set(split(Moved, with = nothing))]
+enum Blind {
+    Assigned(Assigned),
+}
+
+fn nothing(_: Moved) -> [Blind; 0] {
+    []
+}
+
+#[test]
+fn a_newer_version_of_what_is_only_split_is_an_error_and_no_unknown_type() {
+    let newer = NewEvent::of(&MovedAgain { room: 1 });
+    with_events(std::slice::from_ref(&newer), |events| {
+        let reason = reason_of(Blind::views(events[0]).map(drop));
+        assert!(matches!(reason, DecodeReason::Newer { known: 1 }));
+        assert!(matches!(
+            reason_of(Blind::decode(events[0]).map(drop)),
+            DecodeReason::Newer { .. }
+        ));
+    });
+    let unsuited = Some(Unsuited::Newer { known: 1 });
+    assert_eq!(open_with::<Blind>(&newer), [unsuited.clone(), unsuited]);
+}
+
+/// Reads what `Ticket` splits, of another layout.
+#[derive(Event, Archive, Serialize, Deserialize)]
+#[rkyv(crate = stratalog::rkyv)]
+#[event(name = "ticket-moved", version = 1)]
+struct MovedOtherwise {
+    from: u32,
+}
+
+#[derive(EventSet)]
+enum Other {
+    Moved(MovedOtherwise),
+}
+
+#[test]
+fn each_registered_set_is_compared_by_itself_and_nothing_is_changed_before() {
+    let disk = Arc::new(MemoryDisk::new());
+    let store = Store::options().open_on(disk.clone()).unwrap();
+    let moved = NewEvent::of(&Moved { from: "A".into(), to: "B".into(), seen: true });
+    store.append("s", Expect::Any, [moved]).wait().unwrap();
+    store.close().unwrap();
+    let options = Store::options().events::<Ticket>().events::<Other>();
+    let before = disk.fork();
+    let refused = options.open_on(disk.clone()).map(drop);
+    let Err(OpenError::Events { why: Unsuited::Fingerprint { expected }, .. }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(expected, MovedOtherwise::FINGERPRINT);
+    let case = |disk: MemoryDisk| Store::options().open_on(Arc::new(disk)).unwrap().opened_as();
+    assert_eq!(case(disk.fork()), case(before), "it was closed cleanly, and still is");
+}
+
+/// Panics while it is archived.
+struct Bomb;
+
+impl Archive for Bomb {
+    type Archived = stratalog::rkyv::rend::u32_le;
+    type Resolver = ();
+
+    fn resolve(&self, (): (), out: stratalog::rkyv::Place<Self::Archived>) {
+        out.write(7.into());
+    }
+}
+
+impl<S: stratalog::rkyv::rancor::Fallible + stratalog::rkyv::ser::Writer + ?Sized> Serialize<S>
+    for Bomb
+{
+    fn serialize(&self, serializer: &mut S) -> Result<(), S::Error> {
+        serializer.write(&[1; 40])?;
+        panic!("as it is told");
+    }
+}
+
+impl<D: stratalog::rkyv::rancor::Fallible + ?Sized> Deserialize<Bomb, D>
+    for stratalog::rkyv::rend::u32_le
+{
+    fn deserialize(&self, _: &mut D) -> Result<Bomb, D::Error> {
+        Ok(Bomb)
+    }
+}
+
+impl Layout for Bomb {
+    const LAYOUT: Fingerprint = Fingerprint::opaque("bomb", 1);
+}
+
+#[derive(Event, Archive, Serialize, Deserialize)]
+#[rkyv(crate = stratalog::rkyv)]
+#[event(name = "armed", version = 1)]
+struct Armed {
+    bomb: Bomb,
+}
+
+/// Appends something else where its event panics.
+struct Caught;
+
+impl stratalog::ToEvent for Caught {
+    fn encode(
+        &self,
+        encoder: &mut stratalog::EventEncoder<'_>,
+    ) -> Result<(), stratalog::EncodeError> {
+        let armed = Armed { bomb: Bomb };
+        let encode = std::panic::AssertUnwindSafe(|| armed.encode(encoder));
+        assert!(std::panic::catch_unwind(encode).is_err());
+        encoder.push(&NewEvent::bytes("fallback", *b"good"))
+    }
+}
+
+#[test]
+fn a_panic_while_a_value_is_archived_leaves_nothing_of_it_in_the_log() {
+    let disk = Arc::new(MemoryDisk::new());
+    let store = Store::options().open_on(disk.clone()).unwrap();
+    store.append("s", Expect::Any, [Caught]).wait().unwrap();
+    store.append("s", Expect::Any, [assigned("Ann")]).wait().unwrap();
+    store.close().unwrap();
+    let store = Store::options().open_on(disk).unwrap();
+    let batch = store.read_all().forward().next_batch().unwrap().unwrap();
+    let types: Vec<_> = batch.iter().map(|event| event.event_type()).collect();
+    assert_eq!(types, ["fallback", "ticket-assigned"]);
+    assert_eq!(batch.get(0).unwrap().payload(), b"good");
+}

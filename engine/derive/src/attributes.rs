@@ -1,8 +1,9 @@
 //! What the attributes have in common.
 
+use proc_macro2::{TokenStream, TokenTree};
 use syn::meta::ParseNestedMeta;
 use syn::spanned::Spanned;
-use syn::{Attribute, DeriveInput, Error, LitInt, Result};
+use syn::{Attribute, DeriveInput, Error, Ident, LitInt, MetaList, Result};
 
 /// Sets what may be said once.
 pub(crate) fn set<T>(place: &mut Option<T>, value: T, meta: &ParseNestedMeta<'_>) -> Result<()> {
@@ -42,23 +43,39 @@ pub(crate) fn version(meta: &ParseNestedMeta<'_>) -> Result<u32> {
     Ok(version)
 }
 
-/// Whether `#[rkyv(…)]` among these says something of this name.
-pub(crate) fn rkyv_says(attributes: &[Attribute], names: &[&str]) -> Option<Error> {
-    let mut found = None;
-    for attribute in of_name(attributes, "rkyv") {
-        // What is no list of settings is rkyv's to complain about.
-        let _ = attribute.parse_nested_meta(|meta| {
-            if let Some(name) = names.iter().find(|name| meta.path.is_ident(name)) {
-                found.get_or_insert_with(|| {
-                    meta.error(format!("`{name}` changes how the value is archived"))
-                });
+/// What `#[rkyv(…)]` among these says for one of these names, as `name = …`: the name, and what it is.
+pub(crate) fn rkyv_says(
+    attributes: &[Attribute],
+    names: &[&str],
+) -> Option<(Ident, Vec<TokenTree>)> {
+    let said = |list: &MetaList| {
+        let tokens: Vec<_> = list.tokens.clone().into_iter().collect();
+        let at = tokens.windows(2).position(|pair| match pair {
+            [TokenTree::Ident(name), TokenTree::Punct(equals)] => {
+                equals.as_char() == '=' && names.iter().any(|wanted| name == wanted)
             }
-            // Goes over the rest of the setting, whatever it is.
-            while !meta.input.is_empty() && !meta.input.peek(syn::Token![,]) {
-                let _: proc_macro2::TokenTree = meta.input.parse()?;
-            }
-            Ok(())
-        });
+            _ => false,
+        })?;
+        let TokenTree::Ident(name) = &tokens[at] else { return None };
+        let is_comma =
+            |token: &&TokenTree| !matches!(token, TokenTree::Punct(p) if p.as_char() == ',');
+        let value = tokens[at + 2..].iter().take_while(is_comma).cloned().collect();
+        Some((name.clone(), value))
+    };
+    of_name(attributes, "rkyv")
+        .find_map(|attribute| attribute.meta.require_list().ok().and_then(said))
+}
+
+/// Where `#[rkyv(attr(…))]` among these gives the archived type a representation of its own.
+pub(crate) fn rkyv_represents(attributes: &[Attribute]) -> Option<Ident> {
+    fn find(tokens: TokenStream) -> Option<Ident> {
+        tokens.into_iter().find_map(|token| match token {
+            TokenTree::Ident(name) if name == "repr" => Some(name),
+            TokenTree::Group(group) => find(group.stream()),
+            _ => None,
+        })
     }
-    found
+    of_name(attributes, "rkyv").find_map(|attribute| {
+        attribute.meta.require_list().ok().and_then(|list| find(list.tokens.clone()))
+    })
 }

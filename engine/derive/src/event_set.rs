@@ -1,6 +1,6 @@
 //! `#[derive(EventSet)]`.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::{Data, DeriveInput, Error, Fields, Ident, LitStr, Path, Result, Token, Type};
 
@@ -90,6 +90,8 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let numbers: Vec<_> = (0..members.len()).collect();
     let (old, with): (Vec<_>, Vec<_>) =
         said.splits.iter().map(|split| (&split.old, &split.with)).unzip();
+    // Names that no function of the user's can have.
+    let [event, looked] = ["event", "looked"].map(|name| Ident::new(name, Span::mixed_site()));
     let export = said.json.map(|()| {
         quote! {
             #[automatically_derived]
@@ -125,84 +127,87 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
 
             #[inline]
             fn view(
-                event: ::stratalog::EventRef<'_>,
+                #event: ::stratalog::EventRef<'_>,
             ) -> ::core::result::Result<
                 ::core::option::Option<#view<'_>>,
                 ::stratalog::DecodeError,
             > {
-                let looked = ::stratalog::derived::look(event);
-                #(looked.refuse_split::<#old>()?;)*
+                let #looked = ::stratalog::derived::look(#event);
+                #(#looked.refuse_split::<#old>()?;)*
                 #(
-                    if let ::core::option::Option::Some(event) = looked.get::<#events>()? {
+                    if let ::core::option::Option::Some(event) = #looked.get::<#events>()? {
                         return ::core::result::Result::Ok(::core::option::Option::Some(#view::#variants(event)));
                     }
                 )*
+                #(#looked.refuse_newer::<#old>()?;)*
                 ::core::result::Result::Ok(::core::option::Option::None)
             }
 
             #[inline]
             unsafe fn view_unchecked(
-                event: ::stratalog::EventRef<'_>,
+                #event: ::stratalog::EventRef<'_>,
             ) -> ::core::result::Result<
                 ::core::option::Option<#view<'_>>,
                 ::stratalog::DecodeError,
             > {
-                let looked = ::stratalog::derived::look(event);
-                #(looked.refuse_split::<#old>()?;)*
+                let #looked = ::stratalog::derived::look(#event);
+                #(#looked.refuse_split::<#old>()?;)*
                 #(
                     // SAFETY: the caller's.
-                    if let ::core::option::Option::Some(event) = unsafe { looked.get_unchecked::<#events>() }? {
+                    if let ::core::option::Option::Some(event) = unsafe { #looked.get_unchecked::<#events>() }? {
                         return ::core::result::Result::Ok(::core::option::Option::Some(#view::#variants(event)));
                     }
                 )*
+                #(#looked.refuse_newer::<#old>()?;)*
                 ::core::result::Result::Ok(::core::option::Option::None)
             }
 
             fn decode(
-                event: ::stratalog::EventRef<'_>,
+                #event: ::stratalog::EventRef<'_>,
             ) -> ::core::result::Result<
                 ::core::option::Option<Self>,
                 ::stratalog::DecodeError,
             > {
-                let looked = ::stratalog::derived::look(event);
-                #(looked.refuse_split::<#old>()?;)*
+                let #looked = ::stratalog::derived::look(#event);
+                #(#looked.refuse_split::<#old>()?;)*
                 #(
-                    if let ::core::option::Option::Some(event) = looked.decode::<#events>()? {
+                    if let ::core::option::Option::Some(event) = #looked.decode::<#events>()? {
                         return ::core::result::Result::Ok(::core::option::Option::Some(Self::#variants(event)));
                     }
                 )*
+                #(#looked.refuse_newer::<#old>()?;)*
                 ::core::result::Result::Ok(::core::option::Option::None)
             }
 
             fn values(
-                event: ::stratalog::EventRef<'_>,
+                #event: ::stratalog::EventRef<'_>,
             ) -> ::core::result::Result<
                 ::core::option::Option<::std::vec::Vec<Self>>,
                 ::stratalog::DecodeError,
             > {
                 #(
-                    let looked = ::stratalog::derived::look(event);
-                    if looked.is_split::<#old>() {
-                        return looked.split_values::<#old, Self, _>(#with).map(::core::option::Option::Some);
+                    let #looked = ::stratalog::derived::look(#event);
+                    if #looked.is_split::<#old>() {
+                        return #looked.split_values::<#old, Self, _>(#with).map(::core::option::Option::Some);
                     }
                 )*
-                ::core::result::Result::Ok(Self::decode(event)?.map(|value| ::std::vec![value]))
+                ::core::result::Result::Ok(Self::decode(#event)?.map(|value| ::std::vec![value]))
             }
 
             #[inline]
             fn split(
-                event: ::stratalog::EventRef<'_>,
+                #event: ::stratalog::EventRef<'_>,
             ) -> ::core::result::Result<
                 ::core::option::Option<&[::stratalog::derived::KeptPart]>,
                 ::stratalog::DecodeError,
             > {
                 #(
-                    let looked = ::stratalog::derived::look(event);
-                    if looked.is_split::<#old>() {
-                        return looked.split::<#old, Self, _>(#with).map(::core::option::Option::Some);
+                    let #looked = ::stratalog::derived::look(#event);
+                    if #looked.is_split::<#old>() {
+                        return #looked.split::<#old, Self, _>(#with).map(::core::option::Option::Some);
                     }
                 )*
-                let _ = event;
+                let _ = #event;
                 ::core::result::Result::Ok(::core::option::Option::None)
             }
 

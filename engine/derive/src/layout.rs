@@ -2,9 +2,10 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Attribute, Data, DeriveInput, Error, Field, Fields, LitStr, Result};
+use syn::ext::IdentExt;
+use syn::{Attribute, Data, DeriveInput, Error, Expr, ExprLit, Field, Fields, Lit, LitStr, Result};
 
-use crate::attributes::{of_name, refuse_generics, rkyv_says, set, version};
+use crate::attributes::{of_name, refuse_generics, rkyv_represents, rkyv_says, set, version};
 
 pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     refuse_generics(input, "a type with a layout")?;
@@ -19,11 +20,17 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
 
 /// The implementation, for an event's type too.
 pub(crate) fn implementation(input: &DeriveInput) -> Result<TokenStream> {
-    if let Some(changed) = rkyv_says(&input.attrs, &["as", "remote"]) {
-        return Err(changed);
+    if let Some((name, _)) = rkyv_says(&input.attrs, &["as", "remote"]) {
+        let wrong =
+            format!("`{name}` makes it be archived as another type, whose layout nobody knows");
+        return Err(Error::new(name.span(), wrong));
+    }
+    if let Some(repr) = rkyv_represents(&input.attrs) {
+        let wrong = "the archived type lies as rkyv lays it: a representation of its own is no part of the layout";
+        return Err(Error::new(repr.span(), wrong));
     }
     let (fingerprint, is_empty) = match opaque(&input.attrs)? {
-        Some(opaque) => (opaque, quote!(false)),
+        Some(opaque) => (opaque, archives_nothing()),
         None => of_data(input)?,
     };
     let name = &input.ident;
@@ -41,24 +48,26 @@ fn of_data(input: &DeriveInput) -> Result<(TokenStream, TokenStream)> {
         Data::Struct(data) => {
             let begin = quote!(::stratalog::Fingerprint::of("struct"));
             let fields = fields(begin, &data.fields)?;
-            let mut is_empty = quote!(true);
+            let of = data.fields.iter().map(|field| &field.ty);
+            let mut all_known = true;
             for field in &data.fields {
-                let of = &field.ty;
-                is_empty = if opaque(&field.attrs)?.is_some() {
-                    quote!(false)
-                } else {
-                    quote!(#is_empty && <#of as ::stratalog::Layout>::IS_EMPTY)
-                };
+                all_known &= opaque(&field.attrs)?.is_none();
+                all_known &= rkyv_says(&field.attrs, &["with"]).is_none();
             }
+            let is_empty = if all_known {
+                quote!(true #(&& <#of as ::stratalog::Layout>::IS_EMPTY)*)
+            } else {
+                archives_nothing()
+            };
             Ok((fields, is_empty))
         }
         Data::Enum(data) => {
             let mut all = quote!(::stratalog::Fingerprint::of("enum"));
             for variant in &data.variants {
-                let name = variant.ident.to_string();
+                let name = variant.ident.unraw().to_string();
                 let mut begin = quote!(::stratalog::Fingerprint::of("variant").then(#name));
                 if let Some((_, number)) = &variant.discriminant {
-                    let number = quote!(#number).to_string();
+                    let number = literal(number)?.to_string();
                     begin = quote!(#begin.then(#number));
                 }
                 let fields = fields(begin, &variant.fields)?;
@@ -72,10 +81,28 @@ fn of_data(input: &DeriveInput) -> Result<(TokenStream, TokenStream)> {
     }
 }
 
+/// Whether the archived form takes no bytes, which is known once it is there.
+fn archives_nothing() -> TokenStream {
+    quote!(::core::mem::size_of::<<Self as ::stratalog::rkyv::Archive>::Archived>() == 0)
+}
+
+/// The number of a variant. What is computed might change without a change that the macro can see.
+fn literal(number: &Expr) -> Result<u64> {
+    match number {
+        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => number.base10_parse(),
+        Expr::Lit(ExprLit { lit: Lit::Byte(number), .. }) => Ok(number.value().into()),
+        other => Err(Error::new_spanned(
+            other,
+            "the number of a stored variant is written out: a constant might change",
+        )),
+    }
+}
+
 /// What begins so, and then each field.
 fn fields(begin: TokenStream, fields: &Fields) -> Result<TokenStream> {
     fields.iter().enumerate().try_fold(begin, |before, (number, field)| {
-        let name = field.ident.as_ref().map_or_else(|| number.to_string(), ToString::to_string);
+        let name = field.ident.as_ref().map(|name| name.unraw().to_string());
+        let name = name.unwrap_or_else(|| number.to_string());
         let layout = of_field(field)?;
         Ok(quote!(#before.then(#name).with(#layout)))
     })
@@ -85,16 +112,18 @@ fn of_field(field: &Field) -> Result<TokenStream> {
     if let Some(opaque) = opaque(&field.attrs)? {
         return Ok(opaque);
     }
-    if let Some(mut changed) = rkyv_says(&field.attrs, &["with"]) {
-        changed.combine(Error::new_spanned(
-            field,
-            "say what it is archived as: #[layout(opaque = \"name\", version = 1)], with another version where that \
-             changes",
-        ));
-        return Err(changed);
-    }
     let of = &field.ty;
-    Ok(quote!(<#of as ::stratalog::Layout>::LAYOUT))
+    match rkyv_says(&field.attrs, &["with"]) {
+        None => Ok(quote!(<#of as ::stratalog::Layout>::LAYOUT)),
+        Some((_, with)) if with.last().is_some_and(|last| last.to_string() == "AsVec") => {
+            Ok(quote!(<#of as ::stratalog::derived::AsList>::LAYOUT))
+        }
+        Some((name, _)) => Err(Error::new(
+            name.span(),
+            "`with` changes how the value is archived: say as what, #[layout(opaque = \"name\", version = 1)], with \
+             another version where that changes",
+        )),
+    }
 }
 
 /// `#[layout(opaque = "name", version = N)]`, if it is there.

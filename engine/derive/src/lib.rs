@@ -7,6 +7,8 @@ mod attributes;
 mod event;
 mod event_set;
 mod layout;
+mod state;
+mod versioned;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
@@ -23,6 +25,13 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 pub fn derive_event_set(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     event_set::derive(&input).unwrap_or_else(|error| error.to_compile_error()).into()
+}
+
+/// See `stratalog::State`.
+#[proc_macro_derive(State, attributes(state, layout))]
+pub fn derive_state(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    state::derive(&input).unwrap_or_else(|error| error.to_compile_error()).into()
 }
 
 /// See `stratalog::Layout`.

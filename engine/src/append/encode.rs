@@ -100,6 +100,9 @@ impl EventEncoder<'_> {
         }
         // Implemented by hand, it may have any name.
         check_user_name(NamePart::EventType, E::NAME)?;
+        if E::VERSION == 0 {
+            return Err(EncodeError::Version { event_type: E::NAME.into() });
+        }
         let mut tags = SmallVec::<[Box<str>; 4]>::new();
         event.tags(&mut |tag| tags.push(tag.to_string().into()));
         if tags.len() > TAGS_MAX {

@@ -85,7 +85,7 @@ pub enum OpenError {
         bytes: u64,
     },
     /// What is stored under the name of an event cannot be read by a set that was registered with
-    /// [`Options::events`](crate::Options::events). A crash before was recovered from all the same; no event was touched.
+    /// [`Options::events`](crate::Options::events).
     #[error(
         "stored events {event_type:?} of version {version} with the layout {fingerprint}: {why}"
     )]

@@ -66,8 +66,10 @@ pub enum EncodeError {
         /// What is wrong.
         why: Box<str>,
     },
-    /// An archived payload has no version; they begin with 1.
-    #[error("the archived payload of {event_type:?} has version 0; versions begin with 1")]
+    /// An archived payload has no version, which begin with 1, or no layout.
+    #[error(
+        "the archived payload of {event_type:?} has version 0, or no fingerprint of its layout"
+    )]
     Version {
         /// The event's type.
         event_type: Box<str>,
@@ -172,7 +174,7 @@ impl NewEvent {
     /// elsewhere. Nothing of the payload is checked before it is read.
     ///
     /// # Errors
-    /// [`EncodeError::Version`], where the version is 0.
+    /// [`EncodeError::Version`], where the version is 0 or the fingerprint is none.
     pub fn archived(
         event_type: impl Into<Box<str>>,
         version: u32,
@@ -181,7 +183,7 @@ impl NewEvent {
     ) -> Result<Self, EncodeError> {
         let kind = PayloadKind::Archived;
         let bytes = Self::bytes(event_type, payload);
-        if version == 0 {
+        if version == 0 || fingerprint == Fingerprint::NONE {
             return Err(EncodeError::Version { event_type: bytes.event_type });
         }
         Ok(Self { kind, schema_version: version, fingerprint, ..bytes })

@@ -93,7 +93,8 @@ pub fn write_event(event: EventRef<'_>, out: &mut impl Write) -> io::Result<()> 
 
 /// Prints an event as a line, with this JSON for its payload.
 pub(super) fn write_json(event: EventRef<'_>, json: &[u8], out: &mut impl Write) -> io::Result<()> {
-    let json = serde_json::from_slice(json)?;
+    let json = on_one_line(json).ok_or(io::ErrorKind::InvalidData)?;
+    let json = serde_json::from_str(&json)?;
     let (schema_version, fingerprint) = (0, Fingerprint::NONE);
     write(event, Data { schema_version, fingerprint, payload: Payload::Json(json) }, out)
 }

@@ -115,10 +115,9 @@ impl FrameParts<'_> {
         }
         out.resize(start + pad(out.len() - start), 0);
         let payload_at = out.len();
-        if let Err(error) = write(out) {
-            out.truncate(start);
-            return Err(error);
-        }
+        let mut unfinished = Unfinished { out, kept: start };
+        write(unfinished.out)?;
+        let out = &mut *unfinished.out;
         let payload = out.len() - payload_at;
         out.resize(start + pad(out.len() - start), 0);
         let bytes = out.len() - start;
@@ -126,7 +125,21 @@ impl FrameParts<'_> {
         put_u32(header, 0, bytes as u32);
         header[9] = flags;
         put_u32(header, 56, payload as u32);
+        unfinished.kept = usize::MAX;
         Ok(())
+    }
+}
+
+/// A frame whose payload is being written, maybe by a user's code: if that fails or panics, nothing of it is left.
+struct Unfinished<'a> {
+    out: &'a mut Vec<u8>,
+    /// How many bytes stay: those before it, or all once it is finished.
+    kept: usize,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.out.truncate(self.kept);
     }
 }
 

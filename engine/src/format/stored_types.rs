@@ -35,13 +35,15 @@ impl StoredTypes {
     pub(crate) fn add<'a>(&mut self, types: impl Iterator<Item = (&'a EventType, u64)>) {
         let Some(listed) = &mut self.0 else { return };
         for (event_type, events) in types {
+            let there = listed.len();
             match listed.iter_mut().find(|known| known.event_type == *event_type) {
-                Some(known) => known.events += events,
+                Some(known) => known.events = known.events.saturating_add(events),
+                None if there == LISTED_TYPES_MAX => {
+                    self.0 = None;
+                    return;
+                }
                 None => listed.push(StoredType { event_type: event_type.clone(), events }),
             }
-        }
-        if listed.len() > LISTED_TYPES_MAX {
-            self.0 = None;
         }
     }
 

@@ -75,6 +75,14 @@ impl Catalog {
         self.segments.partition_point(|segment| segment.first_position() <= position).checked_sub(1)
     }
 
+    /// The position behind the last event that its segments have, durable or not.
+    pub(crate) fn next_position(&self) -> u64 {
+        self.segments.last().map_or(1, |last| match last {
+            CatalogSegment::Sealed(sealed) => sealed.content.next_position(),
+            CatalogSegment::Live(live) => live.first_position + u64::from(live.index.events()),
+        })
+    }
+
     /// The segments that are not sealed, in their order.
     pub(crate) fn live(&self) -> impl DoubleEndedIterator<Item = &Arc<LiveSegment>> {
         let sealed = |segment: &CatalogSegment| matches!(segment, CatalogSegment::Sealed(_));

@@ -70,8 +70,10 @@ impl Stats {
     }
 
     pub(crate) fn gather(reads: &Reads) -> Result<Self, ReadError> {
-        let watermark = reads.watermark.get();
+        // In this order: what is durable by the time that the segments are known. What was sealed or begun since is
+        // another time's.
         let catalog = reads.catalogs.load();
+        let watermark = reads.watermark.get().min(catalog.next_position() - 1);
         let mut stats = Self { events: watermark, last_position: watermark, ..Self::default() };
         let mut types = BTreeSet::new();
         let mut event_types = StoredTypes::clone(&catalog.types);

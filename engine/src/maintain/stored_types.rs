@@ -3,7 +3,7 @@
 use crate::error::{OpenError, ReadError};
 use crate::format::definition::EventType;
 use crate::log::{Catalog, CatalogSegment};
-use crate::typed::{Fingerprint, Registered};
+use crate::typed::Registered;
 
 /// Checks each type of the store. The types of sealed segments are in the manifest; only where those are too many to be
 /// listed are the segments asked.
@@ -17,7 +17,7 @@ pub(crate) fn check_stored_types(
     if registered.is_empty() {
         return Ok(());
     }
-    let check = |stored: &EventType| check(registered, stored);
+    let check = |stored: &EventType| registered.check_stored(stored);
     let listed = catalog.types.listed();
     listed.into_iter().flatten().try_for_each(|known| check(&known.event_type))?;
     for segment in &catalog.segments {
@@ -34,15 +34,4 @@ pub(crate) fn check_stored_types(
         }
     }
     Ok(())
-}
-
-fn check(registered: &Registered, stored: &EventType) -> Result<(), OpenError> {
-    let (version, fingerprint) =
-        (stored.schema_version, Fingerprint::from_number(stored.fingerprint));
-    registered.check(&stored.name, version, fingerprint).map_err(|why| OpenError::Events {
-        event_type: stored.name.clone(),
-        version,
-        fingerprint,
-        why,
-    })
 }

@@ -53,8 +53,9 @@ impl<'a> EventRef<'a> {
     ///
     /// # Safety
     /// The payload was archived by `E`'s own code: events were appended as values ([`Event`](trait@Event), or
-    /// [`NewEvent::of`](crate::NewEvent::of)), and not as bytes made elsewhere
-    /// ([`NewEvent::archived`](crate::NewEvent::archived), an import); and what was read is what was written. The checksums
+    /// [`NewEvent::of`](crate::NewEvent::of) without a change of its payload), of types whose archiving is rkyv's own, and not
+    /// as bytes made elsewhere ([`NewEvent::archived`](crate::NewEvent::archived), an import); and what was read is what was
+    /// written. The checksums
     /// of frames, which are verified when events come from disk, find damage by accident, not by intent: who can write the
     /// store's files can make undefined behaviour of this.
     ///
@@ -201,6 +202,15 @@ impl<'a> Looked<'a> {
     pub fn refuse_split<Old: Event>(&self) -> Result<(), DecodeError> {
         if self.is_split::<Old>() {
             return Err(self.event.decode_error(DecodeReason::Split));
+        }
+        Ok(())
+    }
+
+    /// Refuses a newer version of an event that a set splits, which no variant of it has read.
+    #[inline]
+    pub fn refuse_newer<Old: Event>(&self) -> Result<(), DecodeError> {
+        if self.is::<Old>() {
+            return Err(self.event.undecoded(Unreadable::Newer { known: Old::VERSION }));
         }
         Ok(())
     }

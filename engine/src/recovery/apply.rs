@@ -60,6 +60,10 @@ pub(crate) fn recover(
         let found = inspect(&**disk, Access::Write, Judgement::Strict)?;
         (found.ok_or_else(vanished)?, Case::Fresh)
     };
+    // Before anything is changed. Types of sealed segments that are not listed are compared later.
+    let listed = found.manifest.types.listed().into_iter().flatten().map(|known| &known.event_type);
+    let in_tail = found.tail.segments.iter().flat_map(TailSegment::types);
+    listed.chain(in_tail).try_for_each(|stored| options.registered().check_stored(stored))?;
     let mut recovered = Plan::new(disk, options, rebuilding, found).apply()?;
     recovered.case = case;
     Ok(recovered)

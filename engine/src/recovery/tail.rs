@@ -15,6 +15,7 @@ use crate::format::FormatError;
 use crate::format::batch::BatchHeader;
 use crate::format::checksum::{Chain, SegmentKey};
 use crate::format::constants::{BATCH_HEADER_BYTES, WITNESS_OFFSETS};
+use crate::format::definition::EventType;
 use crate::format::footer::{self, SegmentContent};
 use crate::format::manifest::{CleanEnd, Manifest, SegmentEntry, SegmentState};
 use crate::format::witness::Witness;
@@ -118,6 +119,11 @@ impl TailSegment {
     /// What of it is valid; none where the log's order did not reach it.
     pub(crate) fn content(&self) -> Option<SegmentContent> {
         self.loaded.as_ref().map(|loaded| loaded.live().content())
+    }
+
+    /// The types of its events, as far as they were read.
+    pub(super) fn types(&self) -> impl Iterator<Item = &EventType> {
+        self.loaded.iter().flat_map(|loaded| loaded.live().types.iter())
     }
 
     /// Its events, for readers and for the writer; none where the log's order did not reach it.

@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 use rkyv::api::access_with_context;
 use rkyv::api::low::{self, LowDeserializer, LowSerializer, LowValidator};
 use rkyv::bytecheck::CheckBytes;
-use rkyv::rancor::{Error, Fallible};
+use rkyv::rancor::{BoxedError as Error, Fallible, Source};
 use rkyv::ser::allocator::ArenaHandle;
 use rkyv::ser::{Positional, Writer};
 use rkyv::util::{AlignedVec, with_arena};
@@ -21,7 +21,7 @@ use rkyv::{Archive, Archived, Deserialize, Portable, Serialize};
 use super::form::Form;
 use super::payload::PayloadError;
 use crate::event::PayloadKind;
-use crate::limits::{PAYLOAD_DEPTH_MAX, RECORD_ALIGN};
+use crate::limits::{APPEND_BYTES_MAX, PAYLOAD_DEPTH_MAX, RECORD_ALIGN};
 
 // Frames, and payloads in them, begin at multiples of this: rkyv's types want no more.
 const _: () = assert!(RECORD_ALIGN == align_of::<rkyv::primitive::ArchivedU128>());
@@ -57,6 +57,11 @@ pub struct Behind<'a> {
     start: usize,
 }
 
+/// An archive is longer than any append may be.
+#[derive(Debug, thiserror::Error)]
+#[error("it takes more than the {APPEND_BYTES_MAX} bytes that an append may have")]
+struct Long;
+
 impl Positional for Behind<'_> {
     fn pos(&self) -> usize {
         self.out.len() - self.start
@@ -70,6 +75,9 @@ impl Fallible for Behind<'_> {
 impl Writer<Error> for Behind<'_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        if self.pos() as u64 > APPEND_BYTES_MAX {
+            return Err(<Error as Source>::new(Long));
+        }
         self.out.extend_from_slice(bytes);
         Ok(())
     }
@@ -91,6 +99,7 @@ where
 
     #[inline]
     fn write(event: &E, out: &mut Vec<u8>) -> Result<(), PayloadError> {
+        const { assert!(align_of::<Archived<E>>() <= RECORD_ALIGN, "payloads are aligned to 16 bytes") };
         with_arena(|arena| {
             let start = out.len();
             low::to_bytes_in_with_alloc(event, Behind { out, start }, arena.acquire())
@@ -106,6 +115,7 @@ where
 
     #[inline]
     unsafe fn view_unchecked(payload: &[u8]) -> Option<&Self::View> {
+        const { assert!(align_of::<Archived<E>>() <= RECORD_ALIGN, "payloads are aligned to 16 bytes") };
         // SAFETY: the caller's: the payload would pass the check.
         Some(unsafe { rkyv::access_unchecked(payload) })
     }

@@ -5,25 +5,25 @@ use std::any::Any;
 use serde::Serialize;
 
 pub use super::archived::Rkyv;
-use super::event;
-pub use super::event::Lineage;
 pub use super::form::Form;
 pub use super::json::Json;
+pub use super::layout::AsList;
 pub use super::payload::{Stored, Unreadable};
 pub use super::set::Reads;
-use super::{Event, Fingerprint};
+pub use super::versioned::{Lineage, Versioned};
+use super::{Event, Fingerprint, versioned};
 use crate::append::EventEncoder;
 use crate::event::EncodeError;
 use crate::read::{EventRef, Looked};
 
 /// The version of a type that follows `older`.
-pub const fn lineage<E: Event>(older: Option<&'static Lineage>) -> Lineage {
-    Lineage {
-        version: E::VERSION,
-        kind: <E::Form as Form<E>>::KIND,
-        fingerprint: E::FINGERPRINT,
-        older,
-    }
+pub const fn lineage<V: Versioned>(
+    name: &'static str,
+    version: u32,
+    fingerprint: Fingerprint,
+    older: Option<&'static Lineage>,
+) -> Lineage {
+    Lineage::new(name, version, <V::Form as Form<V>>::KIND, fingerprint, older)
 }
 
 /// The fingerprint of a type's layout, or none where its payloads are JSON.
@@ -41,13 +41,15 @@ pub fn encode<E: Event>(event: &E, encoder: &mut EventEncoder<'_>) -> Result<(),
 ///
 /// # Errors
 /// [`Unreadable`].
-pub fn upcast<Older: Event, E: Event + From<Older>>(stored: Stored<'_>) -> Result<E, Unreadable> {
-    event::decode::<Older>(stored).map(E::from)
+pub fn upcast<Older: Versioned, V: Versioned + From<Older>>(
+    stored: Stored<'_>,
+) -> Result<V, Unreadable> {
+    versioned::decode::<Older>(stored).map(V::from)
 }
 
 /// There is no version before.
-pub fn too_old<E: Event>() -> Unreadable {
-    Unreadable::TooOld { oldest: E::VERSION }
+pub fn too_old<V: Versioned>() -> Unreadable {
+    Unreadable::TooOld { oldest: V::LINEAGE.version }
 }
 
 /// A value of an event set's variant with this number, kept for views.
@@ -100,13 +102,14 @@ pub const fn is_same(one: &str, other: &str) -> bool {
 ///
 /// # Panics
 /// Panics, which then is a compile error, where it does not.
-pub const fn check_follows<Older: Event, E: Event>() {
+pub const fn check_follows<Older: Versioned, V: Versioned>() {
+    let (older, newer) = (Older::LINEAGE, V::LINEAGE);
     assert!(
-        is_same(Older::NAME, E::NAME),
-        "`from` is of another name: an event becomes a newer version of itself"
+        is_same(older.name, newer.name),
+        "`from` is of another name: a type becomes a newer version of itself"
     );
     assert!(
-        Older::VERSION + 1 == E::VERSION,
+        older.version + 1 == newer.version,
         "a gap in the chain: `from` has to be of the version before"
     );
 }
@@ -123,19 +126,12 @@ pub struct Taken {
 impl Taken {
     /// All versions of an event's name, but those that a split takes.
     pub const fn member<E: Event>() -> Self {
-        Self { name: E::NAME, oldest: oldest_of(&E::LINEAGE), newest: u32::MAX }
+        Self { name: E::NAME, oldest: E::LINEAGE.oldest(), newest: u32::MAX }
     }
 
     /// The versions up to that of an event which is split.
     pub const fn split<E: Event>() -> Self {
         Self { name: E::NAME, oldest: 0, newest: E::VERSION }
-    }
-}
-
-const fn oldest_of(lineage: &Lineage) -> u32 {
-    match lineage.older {
-        Some(older) => oldest_of(older),
-        None => lineage.version,
     }
 }
 

@@ -5,10 +5,17 @@ use std::any::Any;
 use super::payload::PayloadError;
 use crate::event::PayloadKind;
 
+mod sealed {
+    /// Of the forms that there are: what they promise is believed.
+    pub trait Sealed {}
+    impl Sealed for super::super::archived::Rkyv {}
+    impl Sealed for super::super::json::Json {}
+}
+
 /// How values of a type are payloads. Implemented for the two forms that there are; the bounds that each has on its types
 /// are its own, so that code that is generic over events has none.
 #[doc(hidden)]
-pub trait Form<E> {
+pub trait Form<E>: sealed::Sealed {
     /// What a reader sees of a payload.
     type View: Send + Sync + 'static;
     /// A value that a view can be had of for as long as it is kept.

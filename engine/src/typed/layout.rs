@@ -17,8 +17,9 @@ use super::fingerprint::Fingerprint;
 /// A type that can be a part of a stored event, and what its layout is.
 ///
 /// Derive it for your own types. It is also there for the integers but `usize` and `isize`, floats, `bool`, `char`,
-/// `String`, `Box<str>`, `Box`, `Vec`, `VecDeque`, `Option`, `Result`, arrays, tuples, `BTreeMap`, `BTreeSet`, `Duration`
-/// and network addresses. A field of somebody else's type is declared opaque, with a name and a version for its layout:
+/// `String`, `Box<str>`, `Box`, `Vec`, `VecDeque`, `Option`, `Result`, arrays, tuples, `Duration` and network addresses;
+/// and for `BTreeMap` and `BTreeSet` where they are archived as lists, `#[rkyv(with = AsVec)]`: rkyv does not check its own
+/// archives of trees well enough to be read from bytes that nobody vouches for. A field of somebody else's type is declared opaque, with a name and a version for its layout:
 ///
 /// ```
 /// use stratalog::rkyv::{self, Archive, Deserialize, Serialize, with::AsString};
@@ -41,7 +42,8 @@ use super::fingerprint::Fingerprint;
     message = "`{Self}` has no `Layout`, so events with it cannot be stored",
     label = "has no `Layout`",
     note = "derive `stratalog::Layout` for your own types, and declare those of others `#[layout(opaque = \"name\", version = 1)]` where they stand",
-    note = "`Rc`, `Arc`, hash maps, `usize` and `isize` have none: store what they stand for, such as `Box`, `BTreeMap`, `u64`"
+    note = "`Rc`, `Arc`, hash maps, `usize` and `isize` have none: store what they stand for, such as `Box`, `u64`",
+    note = "`BTreeMap` and `BTreeSet` have one where they are archived as lists: `#[rkyv(with = stratalog::rkyv::with::AsVec)]`"
 )]
 pub trait Layout {
     /// The fingerprint of its archived form.
@@ -90,11 +92,27 @@ macro_rules! lists {
 lists! {
     "vec": Vec<T>, VecDeque<T>;
     "boxed slice": Box<[T]>;
-    "btree set": BTreeSet<T>;
 }
 
-impl<K: Layout, V: Layout> Layout for BTreeMap<K, V> {
-    const LAYOUT: Fingerprint = list::<K>("btree map").with(V::LAYOUT);
+/// Maps and sets that are archived as lists of what is in them, by rkyv's `AsVec`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no layout as a list",
+    label = "is neither a `BTreeMap` nor a `BTreeSet`"
+)]
+#[doc(hidden)]
+pub trait AsList {
+    const LAYOUT: Fingerprint;
+}
+
+impl<K: Layout, V: Layout> AsList for BTreeMap<K, V> {
+    const LAYOUT: Fingerprint = {
+        assert!(!(K::IS_EMPTY && V::IS_EMPTY), "a list of what takes no bytes has no layout");
+        Fingerprint::of("list of entries").with(K::LAYOUT).with(V::LAYOUT)
+    };
+}
+
+impl<T: Layout> AsList for BTreeSet<T> {
+    const LAYOUT: Fingerprint = list::<T>("list of a set");
 }
 
 impl<T: Layout> Layout for Box<T> {
@@ -163,8 +181,8 @@ mod tests {
             <((u32,), u32)>::LAYOUT,
             <(u32, (u32,))>::LAYOUT,
             <Result<u32, u32>>::LAYOUT,
-            <BTreeMap<u32, u32>>::LAYOUT,
-            <BTreeSet<u32>>::LAYOUT,
+            <BTreeMap<u32, u32> as AsList>::LAYOUT,
+            <BTreeSet<u32> as AsList>::LAYOUT,
         ];
         for (number, one) in all.iter().enumerate() {
             assert!(!all[..number].contains(one), "{number}");

@@ -47,16 +47,16 @@ pub enum Unreadable {
 #[non_exhaustive]
 pub enum PayloadError {
     /// As an archive: what rkyv says.
-    #[error("it is no archived value of the type: {0}")]
-    Archive(#[source] Box<rkyv::rancor::Error>),
+    #[error("rkyv says of the archived value: {0}")]
+    Archive(#[source] Box<rkyv::rancor::BoxedError>),
     /// As JSON: what `serde_json` says.
-    #[error("it is no JSON of the type: {0}")]
+    #[error("serde_json says of the value: {0}")]
     Json(#[source] serde_json::Error),
 }
 
-impl From<rkyv::rancor::Error> for PayloadError {
+impl From<rkyv::rancor::BoxedError> for PayloadError {
     #[cold]
-    fn from(error: rkyv::rancor::Error) -> Self {
+    fn from(error: rkyv::rancor::BoxedError) -> Self {
         Self::Archive(Box::new(error))
     }
 }

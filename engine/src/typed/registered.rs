@@ -2,14 +2,16 @@
 
 use std::fmt;
 
-use super::event::Lineage;
 use super::fingerprint::Fingerprint;
 use super::set::{EventSet, Reads};
+use super::versioned::Lineage;
+use crate::error::OpenError;
 use crate::event::PayloadKind;
+use crate::format::definition::EventType;
 
 /// What all registered sets read.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Registered(Vec<Reads>);
+pub(crate) struct Registered(Vec<&'static [Reads]>);
 
 /// Why a stored type cannot be read by a registered set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,11 +60,26 @@ impl fmt::Display for Unsuited {
 
 impl Registered {
     pub(crate) fn add<S: EventSet>(&mut self) {
-        self.0.extend(S::READS);
+        self.0.push(S::READS);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// As [`Registered::check`], of a type as it is stored.
+    ///
+    /// # Errors
+    /// [`OpenError::Events`].
+    pub(crate) fn check_stored(&self, stored: &EventType) -> Result<(), OpenError> {
+        let version = stored.schema_version;
+        let fingerprint = Fingerprint::from_number(stored.fingerprint);
+        self.check(&stored.name, version, fingerprint).map_err(|why| OpenError::Events {
+            event_type: stored.name.clone(),
+            version,
+            fingerprint,
+            why,
+        })
     }
 
     /// Whether a stored type can be read by every set that knows its name.
@@ -75,14 +92,16 @@ impl Registered {
         version: u32,
         fingerprint: Fingerprint,
     ) -> Result<(), Unsuited> {
-        let named = || self.0.iter().filter(|reads| reads.name == name);
-        let split = named().find(|reads| reads.is_split && version <= reads.lineage.version);
-        if let Some(split) = split {
-            return suits(split.lineage, version, fingerprint);
-        }
-        named()
-            .filter(|reads| !reads.is_split)
-            .try_for_each(|reads| suits(reads.lineage, version, fingerprint))
+        self.0.iter().try_for_each(|set| {
+            let named = || set.iter().filter(|reads| reads.name == name);
+            let split = named().find(|reads| reads.is_split && version <= reads.lineage.version);
+            // Behind what is split, a variant reads the rest; where there is none, what is newer is known to nobody.
+            let reads = split.or_else(|| named().find(|reads| !reads.is_split));
+            match reads.or_else(|| named().next_back()) {
+                Some(reads) => suits(reads.lineage, version, fingerprint),
+                None => Ok(()),
+            }
+        })
     }
 }
 

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use super::derived::KeptPart;
-use super::event::{Event, Lineage};
+use super::event::Event;
 use super::payload::Unreadable;
+use super::versioned::Lineage;
 use crate::append::ToEvent;
 use crate::error::DecodeError;
 use crate::read::EventRef;
