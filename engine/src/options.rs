@@ -134,7 +134,8 @@ impl Options {
     /// # use stratalog::{Event, EventSet, Expect, OpenError, Store, disk::MemoryDisk};
     /// # use std::sync::Arc;
     /// # mod old {
-    /// #     use super::*;
+    /// #     use stratalog::Event;
+    /// #     use stratalog::rkyv::{Archive, Deserialize, Serialize};
     /// #     #[derive(Event, Archive, Serialize, Deserialize)]
     /// #     #[rkyv(crate = stratalog::rkyv)]
     /// #     #[event(name = "opened", version = 1)]

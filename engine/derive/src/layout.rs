@@ -116,7 +116,12 @@ fn of_field(field: &Field) -> Result<TokenStream> {
     match rkyv_says(&field.attrs, &["with"]) {
         None => Ok(quote!(<#of as ::stratalog::Layout>::LAYOUT)),
         Some((_, with)) if with.last().is_some_and(|last| last.to_string() == "AsVec") => {
-            Ok(quote!(<#of as ::stratalog::derived::AsList>::LAYOUT))
+            let with: TokenStream = with.into_iter().collect();
+            Ok(quote!({
+                // It is rkyv's own, and not another one of that name.
+                const _: fn(#with) -> ::stratalog::rkyv::with::AsVec = |with| with;
+                <#of as ::stratalog::derived::AsList>::LAYOUT
+            }))
         }
         Some((name, _)) => Err(Error::new(
             name.span(),
