@@ -9,8 +9,8 @@ use std::sync::Arc;
 use stratalog::disk::MemoryDisk;
 use stratalog::rkyv::{Archive, Deserialize, Serialize};
 use stratalog::{
-    DecodeReason, Event, EventRef, EventSet, Expect, Fingerprint, Layout, NewEvent, OpenError,
-    PayloadKind, Store, Unsuited,
+    AppendError, DecodeReason, Event, EventRef, EventSet, Expect, Fingerprint, Layout, NewEvent,
+    OpenError, PayloadKind, Store, Unsuited,
 };
 
 #[derive(Event, Archive, Serialize, Deserialize)]
@@ -552,6 +552,23 @@ fn what_cannot_be_written_is_said_when_it_is_appended() {
     let tagged = assigned(&"x".repeat(300));
     assert!(store.append("s", Expect::Any, [&tagged]).wait().is_err(), "a tag that is too long");
     assert_eq!(store.head().get(), 0);
+}
+
+#[test]
+fn values_that_are_too_large_alone_or_together_are_refused_and_nothing_is_appended() {
+    let store = store();
+    let of = |bytes: u64| {
+        let note = "x".repeat(usize::try_from(bytes).unwrap());
+        Assigned { to: "Ann".into(), priority: 1, notes: vec![note] }
+    };
+    let max = stratalog::limits::APPEND_BYTES_MAX;
+    let alone = store.append("s", Expect::Any, [of(max)]).wait().unwrap_err();
+    assert!(alone.to_string().contains(&max.to_string()), "{alone}");
+    let half = of(max / 2);
+    let together = store.append("s", Expect::Any, [&half, &half, &half]).wait().unwrap_err();
+    assert!(matches!(together, AppendError::TooLarge { .. }), "{together}");
+    store.append("s", Expect::Any, [&half]).wait().unwrap();
+    assert_eq!(store.head().get(), 1);
 }
 
 #[test]

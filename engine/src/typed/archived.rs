@@ -75,7 +75,8 @@ impl Fallible for Behind<'_> {
 impl Writer<Error> for Behind<'_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        if self.pos() as u64 > APPEND_BYTES_MAX {
+        // Before it is copied: rkyv cannot refer further than 2 GiB, and would panic.
+        if (self.pos() + bytes.len()) as u64 > APPEND_BYTES_MAX {
             return Err(<Error as Source>::new(Long));
         }
         self.out.extend_from_slice(bytes);

@@ -1,8 +1,8 @@
-//! Events as Rust types: their names and versions, how their values lie in a payload, and how older versions become
+//! Events and states as Rust types: their names and versions, how their values lie in a payload, and how older versions become
 //! newer ones.
 //!
-//! Owns the traits that `#[derive(Event)]`, `#[derive(EventSet)]` and `#[derive(Layout)]` implement, the fingerprints of
-//! layouts, and the two forms of payloads that a type can have: archived by rkyv, and JSON. Knows payloads and what is
+//! Owns the traits that `#[derive(Event)]`, `#[derive(EventSet)]`, `#[derive(State)]` and `#[derive(Layout)]` implement, what
+//! events and states have in common ([`Versioned`]), the fingerprints of layouts, and the two forms of payloads that a type can have: archived by rkyv, and JSON. Knows payloads and what is
 //! stored of their types, nothing of logs; `append` writes events with it, `read` reads them, `store` checks what is
 //! stored against the sets that a user registers. What the derived code calls is in [`derived`], and nobody else's.
 
