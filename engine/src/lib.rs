@@ -70,7 +70,7 @@ pub use commit::WriteStats;
 pub use error::{
     AppendError, CloseError, ConditionConflict, ConditionKind, Conflict, DamageReason, DecodeError,
     DecodeReason, EventExists, FailedCheck, FileError, IdDifference, OpenError, Poisoned,
-    ReadError, StreamConflict,
+    ReadError, SnapshotError, StreamConflict,
 };
 pub use event::{
     EncodeError, EventId, InvalidName, NamePart, NewEvent, ParseIdError, PayloadKind, Position,
@@ -89,7 +89,10 @@ pub use read::{
     ReaderStream, ReaderStreams, Typed,
 };
 pub use recovery::{Case, Refusal, TornTail};
-pub use snapshot::{Fold, LoadError, Loaded, Unknown};
+pub use snapshot::{
+    Fold, Folded, LoadError, Loaded, Policy, Since, Snapshot, SnapshotCompaction, SnapshotInfo,
+    SnapshotOptions, SnapshotStats, SnapshotVerification, Snapshots, Taking, Unknown,
+};
 pub use store::Store;
 #[doc(inline)]
 pub use stratalog_derive::{Event, EventSet, Layout, State};

@@ -124,6 +124,36 @@ pub(crate) const INDEX_SHARE_NEWEST: u64 = 32;
 /// As [`INDEX_SHARE_LIVE`], for indexes that were built again and are not on the disk yet.
 pub(crate) const INDEX_SHARE_REBUILT: u64 = 4;
 
+/// The least and the default of [`SnapshotOptions::memory_bytes`](crate::SnapshotOptions::memory_bytes).
+pub const SNAPSHOT_MEMORY_MIN: u64 = 4 << 20;
+/// See [`SNAPSHOT_MEMORY_MIN`].
+pub const SNAPSHOT_MEMORY_DEFAULT: u64 = 64 << 20;
+/// The most.
+pub const SNAPSHOT_MEMORY_MAX: u64 = 1 << 30;
+/// The part of it, as a divisor, that the newest snapshots may have until their segment is sealed: so large a segment of
+/// snapshots is.
+pub(crate) const SNAPSHOT_SHARE_OPEN: u64 = 4;
+/// As [`SNAPSHOT_SHARE_OPEN`], for snapshots that wait to be written.
+pub(crate) const SNAPSHOT_SHARE_QUEUE: u64 = 4;
+/// As [`SNAPSHOT_SHARE_OPEN`], for what a compaction knows of the snapshots that it moves.
+pub(crate) const SNAPSHOT_SHARE_COMPACTION: u64 = 4;
+/// The most snapshots of a key that are kept, and the default.
+pub const SNAPSHOTS_KEPT_MAX: usize = 16;
+/// See [`SNAPSHOTS_KEPT_MAX`].
+pub const SNAPSHOTS_KEPT_DEFAULT: usize = 2;
+/// The most threads that take snapshots.
+pub const SNAPSHOT_THREADS_MAX: usize = 16;
+/// How many streams' dropped snapshots are known by themselves: with more of them, all snapshots are dropped.
+pub const SNAPSHOT_DROPS_MAX: usize = 65_536;
+/// How many snapshots may wait to be taken: more are skipped.
+pub const SNAPSHOT_JOBS_MAX: usize = 1024;
+/// The default of [`SnapshotOptions::compaction_rate`](crate::SnapshotOptions::compaction_rate), in bytes a second.
+pub const SNAPSHOT_COMPACTION_RATE_DEFAULT: u64 = 64 << 20;
+/// The default of [`SnapshotOptions::checks`](crate::SnapshotOptions::checks).
+pub const SNAPSHOT_CHECKS_DEFAULT: u32 = 256;
+/// After so many events that were replayed without [a policy](crate::Policy) of one's own, a snapshot is taken.
+pub const SNAPSHOT_EVERY_DEFAULT: u64 = 1000;
+
 /// The most encoded bytes in one append to a store whose segments grow to `segment_bytes`: the smaller
 /// of [`APPEND_BYTES_MAX`] and a quarter of `segment_bytes`.
 ///
@@ -144,6 +174,10 @@ const _: () = {
             + 840 / INDEX_SHARE_NEWEST
             + 840 / INDEX_SHARE_REBUILT
             < 840
+    );
+    // What snapshots may have of their memory fits together, with something left for the pieces that are read and written.
+    assert!(
+        12 / SNAPSHOT_SHARE_OPEN + 12 / SNAPSHOT_SHARE_QUEUE + 12 / SNAPSHOT_SHARE_COMPACTION < 12
     );
     assert!(BLOCK_BYTES.is_multiple_of(SECTOR_BYTES));
     assert!(SECTOR_BYTES.is_multiple_of(RECORD_ALIGN));

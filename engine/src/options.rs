@@ -11,6 +11,7 @@ use crate::limits::{
     BLOCK, INDEX_BYTES_DEFAULT, INDEX_BYTES_MIN, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_FIRST,
     SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
+use crate::snapshot::SnapshotOptions;
 use crate::store::Store;
 use crate::typed::{EventSet, Registered};
 
@@ -31,6 +32,7 @@ pub struct Options {
     give_up_from: Option<u64>,
     id_lookback: Option<Duration>,
     registered: Registered,
+    snapshots: SnapshotOptions,
 }
 
 impl Default for Options {
@@ -44,6 +46,7 @@ impl Default for Options {
             give_up_from: None,
             id_lookback: None,
             registered: Registered::default(),
+            snapshots: SnapshotOptions::default(),
         }
     }
 }
@@ -122,6 +125,13 @@ impl Options {
     #[must_use]
     pub fn id_lookback(mut self, time: Duration) -> Self {
         self.id_lookback = Some(time);
+        self
+    }
+
+    /// How snapshots of folded states are kept. Default: as [`SnapshotOptions::default`] says.
+    #[must_use]
+    pub fn snapshots(mut self, snapshots: SnapshotOptions) -> Self {
+        self.snapshots = snapshots;
         self
     }
 
@@ -234,11 +244,15 @@ impl Options {
         if self.index_bytes < INDEX_BYTES_MIN {
             return Err(OpenError::IndexBytes { bytes: self.index_bytes });
         }
-        Ok(())
+        self.snapshots.check()
     }
 
     pub(crate) fn registered(&self) -> &Registered {
         &self.registered
+    }
+
+    pub(crate) fn snapshot_options(&self) -> SnapshotOptions {
+        self.snapshots
     }
 
     pub(crate) fn id_lookback_max(&self) -> Option<Duration> {

@@ -21,7 +21,7 @@ use crate::read::{EventView, ReadAll, ReadQuery, ReadStream, ReaderStreams, Read
 use crate::recovery::{
     Case, Found, Judgement, Recovered, TornTail, catalog_to_read, inspect, recover,
 };
-use crate::snapshot::{self, Fold, LoadError, Loaded};
+use crate::snapshot::{Fold, Folded, LoadError, Loaded, Room, Snapshot, Snapshots};
 
 /// An open event store. Cheap to clone; clones share it, and it is closed with the last of them, or by
 /// [`Store::close`].
@@ -47,6 +47,7 @@ struct Inner {
     reads: Arc<Reads>,
     case: Case,
     torn: Vec<TornTail>,
+    snapshots: Arc<Room>,
     writing: Option<Writing>,
 }
 
@@ -100,6 +101,8 @@ impl Store {
             watermark: Arc::clone(&watermark),
         });
         let figures = Arc::new(Figures::default());
+        let commits = Some(Arc::clone(&figures));
+        let snapshots = Room::open(Arc::clone(&reads), options.snapshot_options(), commits)?;
         let indexer = Indexer::new(
             Arc::clone(&disk),
             Arc::clone(&catalogs),
@@ -148,7 +151,7 @@ impl Store {
         let threads =
             Threads { committer, maintainer: maintaining, indexer: indexing, _lock: lock };
         let writing = Writing { writer, maintainer, figures, threads: Mutex::new(Some(threads)) };
-        Ok(Self { inner: Arc::new(Inner { reads, case, torn, writing: Some(writing) }) })
+        Ok(Self { inner: Arc::new(Inner { reads, case, torn, snapshots, writing: Some(writing) }) })
     }
 
     pub(crate) fn open_reader(disk: Arc<dyn Disk>, options: &Options) -> Result<Self, OpenError> {
@@ -167,8 +170,9 @@ impl Store {
             catalogs: Arc::new(Catalogs::new(catalog, rebuilding)),
             watermark: Arc::new(Watermark::new(watermark)),
         });
+        let snapshots = Room::open(Arc::clone(&reads), options.snapshot_options(), None)?;
         let (case, torn) = (found.case, Vec::new());
-        Ok(Self { inner: Arc::new(Inner { reads, case, torn, writing: None }) })
+        Ok(Self { inner: Arc::new(Inner { reads, case, torn, snapshots, writing: None }) })
     }
 
     /// Appends events to a stream, as one unit: all of them or none. Encodes them and claims nothing
@@ -223,12 +227,31 @@ impl Store {
         Checkpoint::read(&self.inner.reads, consumer)
     }
 
-    /// Loads the state of a stream, by folding its events: see [`Fold`].
+    /// Loads the state of a stream, from its newest snapshot and the events that came after it: see [`Fold`], and
+    /// [`Folded::load`], with the default [`Policy`](crate::Policy).
     ///
     /// # Errors
     /// [`LoadError`].
     pub fn load<F: Fold>(&self, stream: &str) -> Result<Loaded<F>, LoadError> {
-        snapshot::load(Arc::clone(&self.inner.reads), stream)
+        self.folded::<F>().load(stream)
+    }
+
+    /// The newest snapshot of a stream's state that is good, without a copy. See [`Folded::latest_snapshot`].
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn latest_snapshot<F: Fold>(&self, stream: &str) -> Result<Option<Snapshot<F>>, LoadError> {
+        self.folded::<F>().latest_snapshot(stream)
+    }
+
+    /// The states of a fold, and when snapshots of them are taken.
+    pub fn folded<F: Fold>(&self) -> Folded<F> {
+        Folded::new(Arc::clone(&self.inner.snapshots))
+    }
+
+    /// The snapshots, to be looked after.
+    pub fn snapshots(&self) -> Snapshots {
+        Snapshots::new(Arc::clone(&self.inner.snapshots))
     }
 
     /// Reads one stream.
@@ -417,6 +440,7 @@ impl Inner {
         // Held to the end: whoever closes it at the same time returns when it is closed.
         let mut running = writing.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(threads) = running.take() else { return Ok(()) };
+        self.snapshots.close();
         writing.writer.close();
         let committed = threads.committer.join();
         // After a failure an append may lead still.

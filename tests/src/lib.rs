@@ -3,6 +3,7 @@
 //!
 //! The tests themselves are in `tests/`, one file for each kind of question.
 
+pub mod accounts;
 pub mod block_on;
 pub mod index_files;
 pub mod oracle;

@@ -9,6 +9,7 @@ mod line;
 mod output;
 mod progress;
 mod query;
+mod snapshots;
 mod stats;
 mod time;
 mod verify;
@@ -29,8 +30,9 @@ const USAGE_STATUS: u8 = 2;
 /// Imports into, exports from, queries and looks after stratalog event stores.
 ///
 /// Exit status: 0 for good, 1 for damage, refusal or bad input, 2 for wrong usage. Everything but
-/// `import` only reads, and works beside a program that writes to the store. `STRATALOG_LOG` (off,
-/// error, warn, info, debug, trace; default warn) says which messages of the store are shown on stderr.
+/// `import`, `snapshots DIR compact` and `snapshots DIR drop` only reads, and works beside a program that
+/// writes to the store. `STRATALOG_LOG` (off, error, warn, info, debug, trace; default warn) says which
+/// messages of the store are shown on stderr.
 #[derive(Debug, Parser)]
 #[command(name = "stratalog", version)]
 struct Arguments {
@@ -96,16 +98,27 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Checks everything that is stored, and changes nothing.
+    /// Checks all that is stored of the log and its indexes, and changes nothing.
     ///
     /// Reads it from the disk, past the page cache: every checksum, the chain of batches, the footers
-    /// and every index entry. Exit status 1 where something is not as it should be.
+    /// and every index entry. Exit status 1 where something is not as it should be. Snapshots, which are
+    /// caches, are checked by `snapshots DIR verify`.
     Verify {
         /// The store's directory.
         dir: PathBuf,
         /// Prints one JSON object.
         #[arg(long)]
         json: bool,
+    },
+    /// Lists, checks, compacts and drops the snapshots of folded states.
+    ///
+    /// Snapshots are caches: whatever becomes of them, no event is lost, and every state is loaded, though
+    /// it may take longer.
+    Snapshots {
+        /// The store's directory.
+        dir: PathBuf,
+        #[command(subcommand)]
+        action: snapshots::Action,
     },
 }
 
@@ -130,15 +143,14 @@ fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Export { dir, stream, from } => export::run(dir, stream.as_deref(), *from)?,
         Command::Query { dir, conditions } => query::run(dir, conditions)?,
         Command::Stats { dir, json } => stats::run(dir, *json)?,
-        Command::Verify { dir, json } => {
-            return Ok(if verify::run(dir, *json)? {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            });
-        }
+        Command::Verify { dir, json } => return Ok(status(verify::run(dir, *json)?)),
+        Command::Snapshots { dir, action } => return Ok(status(snapshots::run(dir, action)?)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn status(is_clean: bool) -> ExitCode {
+    if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn log_to_stderr() -> Result<(), String> {

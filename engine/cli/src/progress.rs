@@ -1,6 +1,6 @@
 //! Progress on stderr: only on a terminal, and only for work that takes a while.
 //!
-//! Owns when and how progress is shown. Calls `indicatif`; `import`, `events` and `verify` call it.
+//! Owns when and how progress is shown. Calls `indicatif`; `import`, `events`, `verify` and `snapshots` call it.
 
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};

@@ -1,13 +1,13 @@
 //! `stratalog stats`.
 //!
-//! Owns how figures are printed. Calls the store's `stats`; `main` calls it.
+//! Owns how figures are printed. Calls the store's `stats`, and that of its snapshots; `main` calls it.
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use serde::Serialize;
-use stratalog::{Fingerprint, Stats, Store, TypeStats};
+use stratalog::{Fingerprint, SnapshotStats, Stats, Store, TypeStats};
 
 use crate::output;
 
@@ -24,6 +24,17 @@ struct Figures {
     runs: u64,
     log_bytes_per_event: f64,
     event_types: Vec<TypeFigures>,
+    snapshots: SnapshotFigures,
+}
+
+/// What there is of snapshots.
+#[derive(Debug, Serialize)]
+pub(crate) struct SnapshotFigures {
+    segments: u64,
+    /// Streams that have a snapshot, each counted once for each type of state.
+    keys: u64,
+    live_bytes: u64,
+    disk_bytes: u64,
 }
 
 /// What there is of one type, in one version and layout.
@@ -43,13 +54,13 @@ const TYPES_SHOWN_MAX: usize = 100;
 /// Prints the figures of the store in a directory.
 pub(crate) fn run(directory: &Path, json: bool) -> Result<(), Box<dyn Error>> {
     let store = Store::options().open_read_only(directory)?;
-    let figures = Figures::of(&store.stats()?);
+    let figures = Figures::of(&store.stats()?, &store.snapshots().stats()?);
     let text = if json { serde_json::to_string(&figures)? } else { figures.table() };
     Ok(output::print(&text)?)
 }
 
 impl Figures {
-    fn of(stats: &Stats) -> Self {
+    fn of(stats: &Stats, snapshots: &SnapshotStats) -> Self {
         Self {
             events: stats.events,
             streams: stats.streams,
@@ -61,6 +72,7 @@ impl Figures {
             runs: stats.runs,
             log_bytes_per_event: stats.log_bytes_per_event(),
             event_types: stats.event_types.iter().map(TypeFigures::of).collect(),
+            snapshots: SnapshotFigures::of(snapshots),
         }
     }
 
@@ -76,8 +88,11 @@ impl Figures {
             ("index, runs", thousands(self.runs)),
             ("log, bytes per event", format!("{:.1}", self.log_bytes_per_event)),
         ];
-        let rows = rows.map(|(name, figure)| format!("{name:<20} {figure:>20}"));
-        let mut table = rows.join("\n");
+        let mut table = lines(&rows);
+        if self.snapshots.has_files() {
+            // Writing to a string does not fail.
+            let _ = write!(table, "\n\n{}", self.snapshots.table());
+        }
         if !self.event_types.is_empty() {
             table.push_str("\n\nevents, type, version, layout");
         }
@@ -85,7 +100,6 @@ impl Figures {
             let version = of.version.map_or("-".to_owned(), |version| version.to_string());
             let fingerprint = of.fingerprint.as_deref().unwrap_or("-");
             let events = thousands(of.events);
-            // Writing to a string does not fail.
             let _ = write!(table, "\n{events:>20} {} {version} {fingerprint}", of.name);
         }
         let more = self.event_types.len().saturating_sub(TYPES_SHOWN_MAX);
@@ -94,6 +108,38 @@ impl Figures {
         }
         table
     }
+}
+
+impl SnapshotFigures {
+    pub(crate) fn of(stats: &SnapshotStats) -> Self {
+        Self {
+            segments: stats.segments,
+            keys: stats.keys,
+            live_bytes: stats.live_bytes,
+            disk_bytes: stats.disk_bytes,
+        }
+    }
+
+    /// Whether there is a file of snapshots with something in it; not all of them are segments that were sealed.
+    fn has_files(&self) -> bool {
+        self.segments > 0 || self.disk_bytes > 0
+    }
+
+    pub(crate) fn table(&self) -> String {
+        let rows = [
+            ("segments", thousands(self.segments)),
+            ("keys", thousands(self.keys)),
+            ("live, bytes", thousands(self.live_bytes)),
+            ("disk, bytes", thousands(self.disk_bytes)),
+        ];
+        format!("snapshots\n{}", lines(&rows))
+    }
+}
+
+fn lines(rows: &[(&str, String)]) -> String {
+    let lines: Vec<_> =
+        rows.iter().map(|(name, figure)| format!("{name:<20} {figure:>20}")).collect();
+    lines.join("\n")
 }
 
 impl TypeFigures {

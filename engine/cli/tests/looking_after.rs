@@ -49,6 +49,7 @@ fn stats_counts_events_streams_and_types() {
         "log_bytes_per_event",
         "runs",
         "segments",
+        "snapshots",
         "streams",
         "types",
     ];

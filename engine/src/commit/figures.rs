@@ -16,6 +16,9 @@ pub struct WriteStats {
     pub batches: u64,
     /// Those of the batches that an appending thread wrote itself; the commit thread wrote the others.
     pub batches_led_by_callers: u64,
+    /// How long the batches took to be written, in nanoseconds, all together: each from when it was complete in memory until
+    /// it was durable, as every one before it.
+    pub batch_nanos: u64,
     /// Bytes of whole blocks that were written for batches.
     pub batch_bytes: u64,
     /// Bytes of zeroes that were written ahead of the log.
@@ -33,6 +36,7 @@ pub(crate) struct Figures {
     pub events: Count,
     pub batches: Count,
     pub batches_led_by_callers: Count,
+    pub batch_nanos: Count,
     pub batch_bytes: Count,
     pub zeroed_bytes: Count,
     pub segments_unzeroed: Count,
@@ -59,6 +63,7 @@ impl Figures {
             events: self.events.get(),
             batches: self.batches.get(),
             batches_led_by_callers: self.batches_led_by_callers.get(),
+            batch_nanos: self.batch_nanos.get(),
             batch_bytes: self.batch_bytes.get(),
             zeroed_bytes: self.zeroed_bytes.get(),
             segments_unzeroed: self.segments_unzeroed.get(),

@@ -7,6 +7,7 @@
 //! `format` and `disk`; called by leading appends and by the commit thread.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::batch::Batch;
 use super::chunk::ChunkRef;
@@ -73,6 +74,8 @@ pub(crate) struct Sealed {
     header: BatchHeader,
     recorded_last: i64,
     last_position: u64,
+    /// When it was complete in memory.
+    begun: Instant,
 }
 
 impl Leader {
@@ -139,7 +142,8 @@ impl Leader {
         let last_position = batch.last_position();
         let Batch { segment, chunk, ticket, recorded_last, header: claim, .. } = batch;
         drop(claim);
-        let sealed = Sealed { segment, chunk, ticket, header, recorded_last, last_position };
+        let begun = Instant::now();
+        let sealed = Sealed { segment, chunk, ticket, header, recorded_last, last_position, begun };
         let (_, rest) = sealed.blocks();
         self.tail_block[..rest.len()].copy_from_slice(rest);
         self.tail_block[rest.len()..].fill(0);
@@ -176,7 +180,7 @@ impl Leader {
     /// Lets everybody see a batch that is durable, as every one before it is. The ticket is for the caller
     /// to finish.
     pub(crate) fn publish(&mut self, sealed: Sealed) -> Arc<Ticket> {
-        let Sealed { segment, chunk, ticket, header, recorded_last, last_position } = sealed;
+        let Sealed { segment, chunk, ticket, header, recorded_last, last_position, begun } = sealed;
         assert_eq!(header.sequence, self.durable_sequence + 1, "batches are published in order");
         self.durable_sequence = header.sequence;
         if !Arc::ptr_eq(&self.live, &segment) {
@@ -198,6 +202,8 @@ impl Leader {
         self.figures.events.add(u64::from(header.events));
         let blocks = header.end().next_multiple_of(BLOCK) - align_down(header.offset, BLOCK);
         self.figures.batch_bytes.add(blocks);
+        let nanos = begun.elapsed().as_nanos();
+        self.figures.batch_nanos.add(u64::try_from(nanos).unwrap_or(u64::MAX));
         ticket
     }
 

@@ -2,6 +2,7 @@
 
 mod append;
 mod decode;
+mod snapshot;
 
 use std::io;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use crate::recovery::Refusal;
 use crate::typed::{Fingerprint, Unsuited};
 
 pub use decode::{DecodeError, DecodeReason};
+pub use snapshot::SnapshotError;
 
 pub use append::{
     AppendError, ConditionConflict, ConditionKind, Conflict, EventExists, FailedCheck,
@@ -41,6 +43,10 @@ impl FileError {
     /// Adds what was being done to an error of the operating system.
     pub(crate) fn at(action: &'static str, file: &str) -> impl FnOnce(io::Error) -> Self {
         move |cause| Self::new(action, file, cause)
+    }
+
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::NotFound
     }
 
     pub(crate) fn is_no_space(&self) -> bool {
@@ -83,6 +89,18 @@ pub enum OpenError {
     IndexBytes {
         /// What it was set to.
         bytes: u64,
+    },
+    /// A setting of [`SnapshotOptions`](crate::SnapshotOptions) is out of its bounds.
+    #[error("the setting {setting} of snapshots is {value}; it must be from {least} to {most}")]
+    Snapshots {
+        /// The setting.
+        setting: &'static str,
+        /// What it was set to.
+        value: u64,
+        /// The least that it may be.
+        least: u64,
+        /// The most.
+        most: u64,
     },
     /// What is stored under the name of an event cannot be read by a set that was registered with
     /// [`Options::events`](crate::Options::events).

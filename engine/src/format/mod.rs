@@ -15,6 +15,7 @@ pub(crate) mod frame;
 pub(crate) mod manifest;
 pub(crate) mod scan;
 pub(crate) mod segment;
+pub(crate) mod snapshot;
 pub(crate) mod stored_types;
 #[cfg(test)]
 mod tests;

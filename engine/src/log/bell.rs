@@ -1,4 +1,4 @@
-//! What a background thread of the log sleeps on: it is rung when there may be something to do, and told when
+//! What a background thread sleeps on: it is rung when there may be something to do, and told when
 //! to end.
 
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -13,7 +13,7 @@ pub(crate) struct Bell {
 
 /// What a thread was called for.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Called {
+pub(crate) struct Called {
     /// There may be something to do.
     pub rung: bool,
     /// It is to end.
@@ -32,7 +32,7 @@ impl Bell {
     }
 
     /// Whether the thread is to end, for one that is in the middle of something.
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).stop
     }
 
@@ -42,12 +42,12 @@ impl Bell {
     }
 
     /// What it was called for since the last look.
-    pub(super) fn take(&self) -> Called {
+    pub(crate) fn take(&self) -> Called {
         Self::answer(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// As [`Bell::take`], but waits for a call until then, or for as long as it takes.
-    pub(super) fn wait(&self, until: Option<Instant>) -> Called {
+    pub(crate) fn wait(&self, until: Option<Instant>) -> Called {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let timeout =
             until.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));

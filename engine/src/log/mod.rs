@@ -25,6 +25,7 @@ mod seal;
 mod sealed;
 mod warming;
 
+pub(crate) use bell::{Bell, Called};
 pub(crate) use catalog::{Catalog, CatalogSegment, Catalogs, Part};
 pub(crate) use indexer::Indexer;
 pub(crate) use indexing::{Built, build_from_log, stamp_of};
@@ -33,4 +34,5 @@ pub(crate) use manifest::{ManifestFile, read_manifest};
 pub(crate) use prepare::prepare;
 pub(crate) use rebuilding::Rebuilding;
 pub(crate) use run::{OpenRun, Run};
+pub(crate) use seal::write_index_file;
 pub(crate) use sealed::{IndexOrRead, OpenSegment, SealedSegment};

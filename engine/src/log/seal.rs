@@ -69,7 +69,7 @@ pub(crate) fn seal(
     Ok((sealed, manifest.current().types.clone()))
 }
 
-/// Puts a file of the index in place, whole. It is durable once the directory is synced.
+/// Puts a file in place, whole: of the index, or of what is beside it. It is durable once the directory is synced.
 ///
 /// # Errors
 /// The operating system's.

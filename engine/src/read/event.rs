@@ -5,6 +5,7 @@ use std::fmt;
 use super::batch::{Entry, Source};
 use super::upcasts::Upcasts;
 use crate::event::{EventId, PayloadKind, Position, Timestamp};
+use crate::format::bytes::get_u32;
 use crate::format::definition::EventType;
 use crate::format::frame::{Frame, TagsIter};
 use crate::typed::Fingerprint;
@@ -92,6 +93,11 @@ impl<'a> EventRef<'a> {
     /// As [`EventRef::payload_kind`], by its number.
     pub(crate) fn frame_kind(&self) -> u8 {
         self.frame.kind()
+    }
+
+    /// The stored checksum of its frame, which depends on where it stands.
+    pub(crate) fn frame_crc(&self) -> u32 {
+        get_u32(self.frame.bytes(), 4)
     }
 
     /// Its payload, exactly as it was appended. Begins at a multiple of 16 bytes in its file.

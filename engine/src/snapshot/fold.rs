@@ -59,6 +59,10 @@ pub trait Fold: 'static {
     /// The events that change it.
     type Events: EventSet;
 
+    /// Under which its snapshots are stored. Default: the name of the state's type. Where two folds have one type of state,
+    /// one of them needs another name: using both under one, in one opening of a store, is an error.
+    const NAME: &'static str = <Self::State as State>::NAME;
+
     /// What happens at an event of a type that [`Fold::Events`] does not know. Default: an error, since a state that lacks
     /// an event may be wrong.
     const UNKNOWN: Unknown = Unknown::Refuse;

@@ -4,6 +4,10 @@
 //! The example is golden. A test that fails here says that the format has changed: that takes a new
 //! [`FORMAT_VERSION`], a reader for the old one and a line in the version history, not new bytes.
 
+mod document;
+mod snapshots;
+
+use self::document::Field;
 use super::batch::BatchHeader;
 use super::checksum::{Chain, SegmentIdentity, SegmentKey, StoreId};
 use super::constants::*;
@@ -17,41 +21,14 @@ use super::witness::Witness;
 use crate::limits::*;
 use crate::log::names;
 
-const DOC: &str = include_str!("../../../docs/file_format.md");
+const DOC: &str = include_str!("../../../../docs/file_format.md");
 
-/// A field's name in the document, and the bytes that it should have.
-type Field = (&'static str, Vec<u8>);
-
-/// The cells of the rows of the first table below a heading.
 fn table(heading: &str) -> Vec<Vec<&'static str>> {
-    let mut lines = DOC.lines().skip_while(|line| *line != heading).skip(1);
-    assert!(lines.clone().next().is_some(), "the document has no `{heading}`");
-    let rows = lines.by_ref().skip_while(|line| !line.starts_with('|')).skip(2);
-    let rows = rows.take_while(|line| line.starts_with('|'));
-    rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect()
+    document::table(DOC, heading)
 }
 
-/// Checks that the rows of a table lie one behind the other over `length` bytes, have the names of
-/// `fields`, and that `bytes` has each field's value where its row says. Reserved rows are zero.
 fn check(heading: &str, length: usize, bytes: &[u8], fields: &[Field]) {
-    let mut fields = fields.iter();
-    let mut end = 0;
-    for row in table(heading) {
-        let (offset, size): (usize, usize) = (row[0].parse().unwrap(), row[1].parse().unwrap());
-        assert_eq!(offset, end, "{heading}: {row:?}");
-        end += size;
-        let found = &bytes[offset..end];
-        if row[2] == "reserved" {
-            assert!(found.iter().all(|byte| *byte == 0), "{heading}: {row:?}");
-            continue;
-        }
-        let (name, value) = fields.next().unwrap_or_else(|| panic!("{heading}: no field {row:?}"));
-        let after = row[2].strip_prefix(name).unwrap_or_else(|| panic!("{row:?} is not `{name}`"));
-        assert!(!after.starts_with(char::is_alphanumeric), "{row:?} is not `{name}`");
-        assert_eq!(found, value, "{heading}: {row:?}");
-    }
-    assert_eq!(end, length, "{heading}: its rows do not cover it");
-    assert_eq!(fields.next(), None, "{heading}: a field has no row");
+    document::check(DOC, heading, length, bytes, fields);
 }
 
 fn u16s(value: u16) -> Vec<u8> {
@@ -579,13 +556,13 @@ fn the_constants_in_the_document_are_those_of_the_code() {
 
 #[test]
 fn the_names_in_the_document_exist_in_the_code() {
-    let code = concat!(include_str!("constants.rs"), include_str!("../limits.rs"));
+    let code = concat!(include_str!("../constants.rs"), include_str!("../../limits.rs"));
     let upper =
         |word: &str| word.contains('_') && word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
     for word in DOC.split('`').filter(|word| upper(word)) {
         assert!(code.contains(&format!("const {word}:")), "{word}");
     }
-    assert!(include_str!("../commit/batch.rs").contains("fn next_offset("));
+    assert!(include_str!("../../commit/batch.rs").contains("fn next_offset("));
 }
 
 #[test]
@@ -601,6 +578,7 @@ fn the_file_names_in_the_document_are_those_of_the_code() {
         names::run(1, 8),
         names::next(&names::table(1)),
         names::torn(1, 2),
+        names::snapshots(1),
     ];
     assert_eq!(found, expected);
 }
