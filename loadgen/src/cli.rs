@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use stratalog::limits::TAGS_MAX;
+use stratalog::SnapshotOptions;
+use stratalog::limits::{SNAPSHOT_MEMORY_MAX, SNAPSHOT_MEMORY_MIN, TAGS_MAX};
 
 /// Measures an event store under load, against what the device does by itself.
 ///
@@ -153,6 +154,18 @@ pub(crate) struct Run {
     /// ids of the client's, an event is made of it first.
     #[arg(long)]
     pub typed: bool,
+    /// Folds the events of each stream into a state of 4 KiB, of texts and maps, and has a snapshot of it taken in the
+    /// background each N events of a stream, which is asked for whenever an append was acknowledged. States are folded
+    /// from types: it needs `--typed`, and what it is compared with is the same load without `--snapshots`. Only for
+    /// stratalog. With `--verify`, the state of each stream is compared with what all of its events come to.
+    #[arg(long, value_name = "every=N", value_parser = every, requires = "typed")]
+    pub snapshots: Option<u64>,
+    #[command(flatten)]
+    pub snapshot_settings: SnapshotSettings,
+    /// Writes a line of CSV for each second to this file: how many events were acknowledged, the latencies of that second
+    /// once it counts, and what there is of snapshots.
+    #[arg(long, value_name = "FILE", requires = "snapshots")]
+    pub snapshot_log: Option<PathBuf>,
     /// Events in an append; a latency is that of an append.
     #[arg(long, value_name = "N", value_parser = count, default_value_t = 1)]
     pub batch: usize,
@@ -188,7 +201,7 @@ pub(crate) struct Run {
     pub queries: usize,
     /// Replays a log in JSON Lines (`stream`, `type`, `timestamp`, `data`), each stream in its order,
     /// and ends with the file; there is no warm-up then.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["payload", "typed", "batch", "streams", "zipf", "tags", "condition", "retries", "warmup"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["payload", "typed", "snapshots", "batch", "streams", "zipf", "tags", "condition", "retries", "warmup"])]
     pub input: Option<PathBuf>,
     /// What is random begins with this number.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -216,6 +229,45 @@ pub(crate) struct Run {
     pub hdr: Option<PathBuf>,
 }
 
+/// How the store keeps snapshots.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct SnapshotSettings {
+    /// How much memory snapshots may take, in MiB [default: the store's].
+    #[arg(long, value_name = "MIB", value_parser = snapshot_memory)]
+    pub snapshot_memory: Option<u64>,
+    /// How many MiB a second the compaction of snapshots reads at most [default: the store's].
+    #[arg(long, value_name = "MIB", value_parser = snapshot_rate)]
+    pub snapshot_rate: Option<u64>,
+}
+
+impl SnapshotSettings {
+    /// Whether any was given.
+    pub(crate) fn is_given(&self) -> bool {
+        self.snapshot_memory.or(self.snapshot_rate).is_some()
+    }
+
+    /// What the store is opened with.
+    pub(crate) fn options(&self) -> SnapshotOptions {
+        let mut options = SnapshotOptions::new();
+        if let Some(bytes) = self.memory_bytes() {
+            options = options.memory_bytes(bytes);
+        }
+        if let Some(bytes) = self.rate_bytes() {
+            options = options.compaction_rate(bytes);
+        }
+        options
+    }
+
+    pub(crate) fn memory_bytes(&self) -> Option<u64> {
+        self.snapshot_memory.map(|mebibytes| mebibytes << 20)
+    }
+
+    /// Of a second.
+    pub(crate) fn rate_bytes(&self) -> Option<u64> {
+        self.snapshot_rate.map(|mebibytes| mebibytes << 20)
+    }
+}
+
 /// What `read` measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mode {
@@ -228,6 +280,10 @@ pub(crate) enum Mode {
     Queries,
     /// Opening after a kill in the middle of writing.
     Open,
+    /// Loading states of 4 KiB from the snapshots of their streams, and, in between, the same from all of their events. An
+    /// empty store is filled with typed events, and a snapshot of each stream is taken. Hot; with `--streams`, of streams
+    /// at random, out of 100,000 where there are more. Only for stratalog.
+    Loads,
 }
 
 impl Mode {
@@ -237,6 +293,7 @@ impl Mode {
             Self::Streams => "streams",
             Self::Queries => "queries",
             Self::Open => "open",
+            Self::Loads => "loads",
         }
     }
 }
@@ -266,12 +323,20 @@ impl Payload {
 pub(crate) struct Read {
     #[command(flatten)]
     pub place: Place,
-    /// How many events an empty store is filled with first.
-    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = fill)]
-    pub fill: u64,
-    /// How many streams they are in, in turns.
-    #[arg(long, value_name = "N", value_parser = count, default_value_t = 10_000)]
-    pub streams: usize,
+    /// How many events an empty store is filled with first [default: 1000000; with `--mode loads`, see there].
+    #[arg(long, value_name = "N", value_parser = fill)]
+    pub fill: Option<u64>,
+    /// How many streams they are in, in turns [default: 10000, or 1 with `--mode loads`].
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub streams: Option<usize>,
+    /// With `--mode loads`, how many events each stream has [default: 100000, or 4 with `--streams`].
+    #[arg(long, value_name = "N", value_parser = fill)]
+    pub stream_events: Option<u64>,
+    /// With `--mode loads`, how many of them came after the stream's snapshot [default: 100, or 0 with `--streams`].
+    #[arg(long, value_name = "N", value_parser = count_or_none)]
+    pub behind: Option<usize>,
+    #[command(flatten)]
+    pub snapshot_settings: SnapshotSettings,
     /// The length of their payloads.
     #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = payload)]
     pub payload_bytes: usize,
@@ -281,7 +346,7 @@ pub(crate) struct Read {
     /// What is measured.
     #[arg(long, value_name = "MODE")]
     pub mode: Mode,
-    /// How long scans, streams and queries are read, in seconds.
+    /// How long scans, streams and queries are read, and states are loaded, in seconds.
     #[arg(long, value_name = "S", default_value = "3", value_parser = duration)]
     pub duration: Duration,
     /// Threads that query, with `--mode queries` [default: 1].
@@ -365,6 +430,19 @@ fn percent(text: &str) -> Result<f64, String> {
     within(number(text)?, &0.0, &100.0)
 }
 
+fn every(text: &str) -> Result<u64, String> {
+    let events = text.strip_prefix("every=").ok_or("it must be every=N")?;
+    within(number(events)?, &1, &u64::from(u32::MAX))
+}
+
+fn snapshot_memory(text: &str) -> Result<u64, String> {
+    within(number(text)?, &(SNAPSHOT_MEMORY_MIN >> 20), &(SNAPSHOT_MEMORY_MAX >> 20))
+}
+
+fn snapshot_rate(text: &str) -> Result<u64, String> {
+    within(number(text)?, &1, &(1 << 20))
+}
+
 fn positive(text: &str) -> Result<f64, String> {
     within(number(text)?, &0.001, &1e9)
 }
@@ -400,6 +478,18 @@ mod tests {
         assert!(parse("loadgen run --input x --typed").is_err());
         assert!(parse("loadgen run --typed --tags 3").is_ok());
         assert!(parse("loadgen run --tags 64").is_ok());
+        assert!(parse("loadgen run --typed --snapshots every=50 --snapshot-log x").is_ok());
+        for refused in [
+            "--snapshots every=50",
+            "--typed --snapshots 50",
+            "--typed --snapshots every=0",
+            "--typed --snapshot-log x",
+            "--typed --snapshots every=5 --snapshot-memory 3",
+            "--typed --snapshots every=5 --snapshot-rate 0",
+            "--input x --snapshots every=5",
+        ] {
+            assert!(parse(&format!("loadgen run {refused}")).is_err(), "{refused}");
+        }
         assert!(parse("loadgen run --tags 65").is_err());
         assert!(parse("loadgen run --duration 0").is_err());
         assert!(parse("loadgen --seconds 2 --verify --dir x").is_ok());

@@ -2,7 +2,8 @@
 //!
 //! The rooms: `cli` is what can be asked for; `workload` what is appended; `clients` who appends, and how
 //! each waits; `target` the stores; `ceiling` what the device does; `run`, `read` and `tour` put them
-//! together; `acks`, `verify` and `dump` say whether anything was lost; `report` shows the figures.
+//! together; `acks`, `verify` and `dump` say whether anything was lost, and `snapshots` whether states are
+//! right; `report` shows the figures.
 
 #![expect(clippy::cast_precision_loss, reason = "figures to look at, far below 2^53")]
 
@@ -16,6 +17,7 @@ mod process;
 mod read;
 mod report;
 mod run;
+mod snapshots;
 mod target;
 mod tour;
 mod verify;

@@ -17,6 +17,22 @@ pub(crate) fn rss_peak_bytes() -> Result<u64, AnyError> {
     Ok(field("/proc/self/status", "VmHWM:")? * 1024)
 }
 
+/// The memory that the process has now, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    /// Its own, and pages of mapped files.
+    pub rss: u64,
+    /// Its own alone.
+    pub anonymous: u64,
+}
+
+impl Memory {
+    pub(crate) fn now() -> Result<Self, AnyError> {
+        let bytes = |name| field("/proc/self/status", name).map(|kibibytes| kibibytes * 1024);
+        Ok(Self { rss: bytes("VmRSS:")?, anonymous: bytes("RssAnon:")? })
+    }
+}
+
 /// Begins anew with [`rss_peak_bytes`], where the kernel lets it be; otherwise the peak is that since the
 /// process began.
 pub(crate) fn forget_rss_peak() {
@@ -52,6 +68,8 @@ mod tests {
         let before = read_bytes().unwrap();
         assert!(cpu_seconds() > 0.0);
         assert!(rss_peak_bytes().unwrap() > 100_000);
+        let memory = Memory::now().unwrap();
+        assert!(memory.anonymous > 0 && memory.anonymous < memory.rss);
         assert!(written_bytes().is_ok());
         assert!(read_bytes().unwrap() > before);
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use stratalog::Store;
 use stratalog::limits::TAGS_MAX;
 
 use crate::AnyError;
@@ -17,7 +18,7 @@ use crate::cli::{ConditionName, Expected, Run, StoreName};
 use crate::clients::client::{Checks, Client, Habits, Repeats, Work, split};
 use crate::clients::pacing::{Pace, Schedule, Slips};
 use crate::clients::readers::Readers;
-use crate::clients::window::{Clock, Progress, Recorded, Recorder, latencies};
+use crate::clients::window::{Clock, Latencies, Progress, Recorded, Recorder, latencies};
 use crate::clients::{Kind, Running};
 use crate::folder::Folder;
 use crate::process;
@@ -29,7 +30,8 @@ use crate::report::json::{
 use crate::report::live::Live;
 use crate::report::percentiles;
 use crate::report::table;
-use crate::target::{Committed, Target};
+use crate::snapshots::{self, Log};
+use crate::target::{self, Committed, Target};
 use crate::verify::{self, Account};
 use crate::workload::Payloads;
 use crate::workload::conditions::Conditions;
@@ -96,7 +98,12 @@ pub(crate) fn load<T: Target>(
         let payloads = Payloads::new(typed, payload, seed)?;
         fill::before_load::<T>(folder, arguments.fill, payloads, seed)?;
     }
-    let target = T::open(folder)?;
+    let target = match arguments.snapshots {
+        None => T::open(folder)?,
+        every => T::open_with_snapshots(folder, arguments.snapshot_settings.options(), every)?,
+    };
+    let snapshots =
+        arguments.snapshots.map(|_| target.store().map(Store::snapshots)).transpose()?;
     let backend = target.backend();
     let written_before = process::written_bytes()?;
     let duration = match (arguments.duration, &arguments.input) {
@@ -105,32 +112,24 @@ pub(crate) fn load<T: Target>(
     };
     let warmup = if arguments.input.is_some() { Duration::ZERO } else { arguments.warmup };
     let latencies = latencies();
-    // All memory is taken before the clock starts.
-    let clients: Vec<Client> = (0..count)
-        .zip(work)
-        .map(|(number, work)| {
-            let share = match arguments.input {
-                None => Share::of(number, count, names.len()),
-                Some(_) => Share::disjoint(number, count, names.len()),
-            };
-            let schedule = |rate| Pace::Open(Schedule::new(rate, number, count));
-            let pace = arguments.rate.map_or(Pace::Closed, schedule);
-            let exact = arguments.expect == Expected::Exact;
-            let habits = Habits { exact, ledger: arguments.verify, acks: acks.clone(), pace };
-            Client::new(number, &names, share, work, habits, Recorder::sharing(&latencies))
-        })
-        .collect();
+    let clients = made(arguments, &names, work, acks.as_ref(), &latencies);
     let progress: Vec<Arc<Progress>> =
         clients.iter().map(|client| Arc::clone(client.recorder.progress())).collect();
     let clock = Clock::start(warmup, duration);
     let Run { readers, queries, seed, .. } = *arguments;
     let readers = Readers::of_streams(readers, &target, &names, seed, &clock)?;
     let askers = Readers::of_tags(queries, &target, seed, &clock)?;
+    let log = snapshots
+        .clone()
+        .zip(arguments.snapshot_log.as_deref())
+        .map(|(snapshots, path)| Log::start(path, snapshots, &latencies, &progress, &clock))
+        .transpose()?;
     let running = Running::start(kind, &target, clients, &clock)?;
     let watched = watch(&target, &clock, &running, &progress, arguments.max_bytes);
     let joined = running.join();
     clock.end_now();
     let (read, asked) = (readers.join()?, askers.join()?);
+    log.map_or(Ok(()), Log::join)?;
     let clients = joined?;
     let written = process::written_bytes()? - written_before;
 
@@ -145,13 +144,14 @@ pub(crate) fn load<T: Target>(
     let end = if duration.is_none() { recorded.last } else { watched.end };
     let seconds = end.saturating_sub(clock.counts_from()) as f64 / 1e9;
     let rss_peak_bytes = process::rss_peak_bytes()?;
-    target.close()?;
+    let snapshots = snapshots::close(target, snapshots.as_ref())?;
     let appended = content.events.saturating_sub(arguments.fill);
     if appended != recorded.all.events {
         let (found, acknowledged) = (appended, recorded.all.events);
         return Err(format!("{acknowledged} events were acknowledged, {found} are there").into());
     }
-    let verified = arguments.verify.then(|| verified::<T>(folder, &names, &clients));
+    let with_states = arguments.snapshots.is_some();
+    let verified = arguments.verify.then(|| verified::<T>(folder, &names, &clients, with_states));
     let committed = watched.after.minus(&watched.before);
     let per = |amount: f64, count: u64| (count > 0).then(|| amount / count as f64);
     let report = Report {
@@ -178,6 +178,7 @@ pub(crate) fn load<T: Target>(
         retry: retries(arguments, &clients),
         read: readers_read(arguments, &read, seconds),
         query: if queries > 0 { Query::of(&asked, seconds) } else { Query::default() },
+        snapshots,
         resources: Resources {
             cpu_seconds: Some(watched.after.cpu_seconds - watched.before.cpu_seconds),
             rss_peak_bytes: Some(rss_peak_bytes),
@@ -186,6 +187,31 @@ pub(crate) fn load<T: Target>(
         ..Report::default()
     };
     Ok((report, recorded.latency))
+}
+
+/// The clients, each with its work. All memory is taken before the clock starts.
+fn made(
+    arguments: &Run,
+    names: &Names,
+    work: Vec<Work>,
+    acks: Option<&Acks>,
+    latencies: &Latencies,
+) -> Vec<Client> {
+    let count = work.len();
+    let client = |(number, work)| {
+        let share = match arguments.input {
+            None => Share::of(number, count, names.len()),
+            Some(_) => Share::disjoint(number, count, names.len()),
+        };
+        let schedule = |rate| Pace::Open(Schedule::new(rate, number, count));
+        let pace = arguments.rate.map_or(Pace::Closed, schedule);
+        let exact = arguments.expect == Expected::Exact;
+        let habits = Habits { exact, ledger: arguments.verify, acks: acks.cloned(), pace };
+        let recorder = Recorder::sharing(latencies);
+        let recorder = recorder.looked_at(arguments.snapshot_log.is_some());
+        Client::new(number, names, share, work, habits, recorder)
+    };
+    work.into_iter().enumerate().map(client).collect()
 }
 
 /// What came of the conditions, where there were any.
@@ -221,6 +247,12 @@ fn check(arguments: &Run, kind: Kind, disjoint: bool) -> Result<(), AnyError> {
     }
     if arguments.retries > 0.0 && arguments.place.store != StoreName::Stratalog {
         return Err("--retries needs a store that recognises repeated appends: stratalog".into());
+    }
+    if arguments.snapshots.is_some() && arguments.place.store != StoreName::Stratalog {
+        return Err(target::without_states());
+    }
+    if arguments.snapshots.is_none() && arguments.snapshot_settings.is_given() {
+        return Err("--snapshot-memory and --snapshot-rate are for --snapshots".into());
     }
     if arguments.queries > 0 && arguments.tags == 0 {
         return Err("--queries looks for tags, and no event has one: give --tags 1 or more".into());
@@ -339,13 +371,23 @@ fn watch<T: Target>(
     Watched { before: before.unwrap_or(after), after, end, full }
 }
 
-fn verified<T: Target>(folder: &Path, names: &Names, clients: &[Client]) -> bool {
+fn verified<T: Target>(
+    folder: &Path,
+    names: &Names,
+    clients: &[Client],
+    with_states: bool,
+) -> bool {
     let mut accounts = vec![Account::default(); names.len()];
     for client in clients {
         client.settle(&mut accounts);
     }
-    let outcome = T::open_read_only(folder)
-        .and_then(|target| verify::check(&target, names, &accounts).and_then(|()| target.close()));
+    let outcome = T::open_read_only(folder).and_then(|target| {
+        verify::check(&target, names, &accounts)?;
+        if with_states {
+            snapshots::check(&target, names)?;
+        }
+        target.close()
+    });
     if let Err(error) = &outcome {
         eprintln!("verification failed: {error}");
     }
@@ -397,6 +439,9 @@ fn workload(
         condition: made.then_some(arguments.condition.as_str()),
         retries_percent: made.then_some(arguments.retries),
         queries: Some(arguments.queries),
+        snapshots_every: arguments.snapshots,
+        snapshot_memory_bytes: arguments.snapshot_settings.memory_bytes(),
+        snapshot_rate_bytes_per_second: arguments.snapshot_settings.rate_bytes(),
         input: arguments.input.as_ref().map(|path| path.display().to_string()),
         seed: Some(arguments.seed),
         duration_seconds: arguments

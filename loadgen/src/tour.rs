@@ -11,7 +11,7 @@ use crate::AnyError;
 use crate::ceiling::{Ceiling, Extent};
 use crate::cli::{Arguments, Command, Mode, Payload, StoreName, Tour};
 use crate::folder::Folder;
-use crate::read::{self, Plan};
+use crate::read::{self, Plan, States};
 use crate::report::environment::Environment;
 use crate::report::json::Report;
 use crate::report::table::{self, Line};
@@ -98,6 +98,7 @@ fn read(
         readers: 1,
         cold: false,
         seed: 1,
+        states: States::default(),
     };
     eprintln!("filling a store to read ...");
     read::fill::<Stratalog>(&plan(Mode::Scan), store)?;

@@ -17,6 +17,8 @@ const LATENCY_NS_MAX: u64 = 100_000_000_000;
 /// How many latencies a client keeps before it gives them to the histogram that all share. A histogram for
 /// each of a thousand clients would take more memory than the processor's caches have.
 const KEPT: usize = 64;
+/// How long it keeps them at most, in nanoseconds, where somebody looks at each second: they are found in that one.
+const KEPT_NS: u64 = 100_000_000;
 
 /// The latencies of all clients of a load.
 pub(crate) type Latencies = Arc<Mutex<Histogram<u64>>>;
@@ -86,6 +88,9 @@ pub(crate) struct Recorder {
     latencies: Latencies,
     /// Those that the histogram does not have yet.
     kept: Vec<u64>,
+    /// When it got those that it has, and for how long it can wait for more.
+    given_at: u64,
+    kept_ns: u64,
     /// When the last of what counted was acknowledged.
     last: u64,
 }
@@ -118,8 +123,17 @@ impl Recorder {
             counted: Tally::default(),
             latencies: Arc::clone(latencies),
             kept: Vec::with_capacity(KEPT),
+            given_at: 0,
+            kept_ns: u64::MAX,
             last: 0,
         }
+    }
+
+    /// Has latencies be given to the histogram within a tenth of a second, where `looked_at` says that somebody looks at
+    /// each second.
+    pub(crate) fn looked_at(mut self, looked_at: bool) -> Self {
+        self.kept_ns = if looked_at { KEPT_NS } else { u64::MAX };
+        self
     }
 
     pub(crate) fn progress(&self) -> &Arc<Progress> {
@@ -136,7 +150,10 @@ impl Recorder {
         if counts {
             self.counted.add(done);
             self.kept.push(now - since);
-            if self.kept.len() == KEPT {
+            // The clock may be another one than before, which has begun anew.
+            let is_late = now.saturating_sub(self.given_at) > self.kept_ns;
+            if self.kept.len() == KEPT || is_late {
+                self.given_at = now;
                 let mut latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
                 self.kept.drain(..).for_each(|nanos| latencies.saturating_record(nanos));
             }

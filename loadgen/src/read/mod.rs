@@ -1,9 +1,10 @@
 //! `loadgen read`: what reading takes, and opening after a kill.
 //!
-//! Owns scans and streams; `fill` makes the store that is read, `queries` asks for tags, `open` kills and
-//! opens. `main` and the tour call it. Of the few files with `unsafe`.
+//! Owns scans and streams; `fill` makes the store that is read, `queries` asks for tags, `loads` for states, `open`
+//! kills and opens. `main` and the tour call it. Of the few files with `unsafe`.
 
 pub(crate) mod fill;
+mod loads;
 pub(crate) mod open;
 mod queries;
 
@@ -12,23 +13,27 @@ use std::time::{Duration, Instant};
 
 use crate::AnyError;
 use crate::ceiling::{Ceiling, Extent};
-use crate::cli::{Mode, Payload, Read as Arguments, StoreName};
+use crate::cli::{Mode, Payload, Read as Arguments, SnapshotSettings, StoreName};
 use crate::clients::readers::{self, touch};
 use crate::clients::window::{Clock, Recorded, Recorder, nanos};
 use crate::folder::Folder;
 use crate::process;
 use crate::report::environment::Environment;
 use crate::report::json::{Latency, Read, Report, Resources, Workload};
-use crate::report::table;
-use crate::target::Target;
+use crate::report::{states, table};
+use crate::target::{self, Target};
 use crate::workload::streams::Names;
 use crate::workload::tags::{TURN_EVENTS, Tagging};
 use crate::workload::typed::ArchivedPosted;
 
 pub(crate) use fill::fill;
+use loads::Filled;
 
 /// How often a log is scanned at least; the median counts.
 const SCANS_MIN: usize = 3;
+/// What a store is filled with where nothing else is said, and in how many streams.
+const EVENTS: u64 = 1_000_000;
+const STREAMS: usize = 10_000;
 /// How long streams are read before it counts.
 const WARMUP: Duration = Duration::from_millis(500);
 
@@ -48,20 +53,67 @@ pub(crate) struct Plan {
     /// Whether they find nothing in the page cache at first.
     pub cold: bool,
     pub seed: u64,
+    pub states: States,
+}
+
+/// What states are loaded of.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct States {
+    /// How many events each stream has.
+    pub stream_events: u64,
+    /// How many of them are not in its snapshot.
+    pub behind: u64,
+    pub settings: SnapshotSettings,
+}
+
+impl States {
+    fn of(arguments: &Arguments) -> Self {
+        /// What one stream has, and each of several.
+        const EVENTS: [u64; 2] = [100_000, 4];
+        const BEHIND: [usize; 2] = [100, 0];
+        let several = usize::from(arguments.streams.is_some());
+        Self {
+            stream_events: arguments.stream_events.unwrap_or(EVENTS[several]),
+            behind: arguments.behind.unwrap_or(BEHIND[several]) as u64,
+            settings: arguments.snapshot_settings,
+        }
+    }
 }
 
 impl Plan {
+    fn of(arguments: &Arguments) -> Result<Self, AnyError> {
+        let states = States::of(arguments);
+        let loads = arguments.mode == Mode::Loads;
+        let streams = arguments.streams.unwrap_or(if loads { 1 } else { STREAMS });
+        let fill = if loads { streams as u64 * states.stream_events } else { EVENTS };
+        let plan = Self {
+            store: arguments.place.store,
+            mode: arguments.mode,
+            fill: arguments.fill.unwrap_or(fill),
+            streams,
+            payload_bytes: arguments.payload_bytes,
+            payload: arguments.payload,
+            duration: arguments.duration,
+            readers: arguments.readers.unwrap_or(1),
+            cold: arguments.cold,
+            seed: arguments.seed,
+            states,
+        };
+        plan.check(arguments)?;
+        Ok(plan)
+    }
+
     /// The tags that a store is filled with.
     fn tagging(&self) -> Tagging {
         match self.mode {
             Mode::Queries => Tagging::InTurn(self.fill / TURN_EVENTS),
-            Mode::Scan | Mode::Streams | Mode::Open => Tagging::Drawn(0),
+            Mode::Scan | Mode::Streams | Mode::Open | Mode::Loads => Tagging::Drawn(0),
         }
     }
 
     /// Whether its parts go together.
-    fn check(&self, readers: Option<usize>) -> Result<(), AnyError> {
-        if self.mode != Mode::Queries && (self.cold || readers.is_some()) {
+    fn check(&self, arguments: &Arguments) -> Result<(), AnyError> {
+        if self.mode != Mode::Queries && (self.cold || arguments.readers.is_some()) {
             return Err("--readers and --cold are for --mode queries".into());
         }
         if self.mode != Mode::Scan && self.payload != Payload::Bytes {
@@ -71,28 +123,57 @@ impl Plan {
             let text = format!("with --mode queries, --fill must be a multiple of {TURN_EVENTS}");
             return Err(text.into());
         }
+        if self.mode == Mode::Loads {
+            self.check_loads(arguments)
+        } else {
+            check_no_loads(arguments)
+        }
+    }
+
+    fn check_loads(&self, arguments: &Arguments) -> Result<(), AnyError> {
+        if self.store != StoreName::Stratalog {
+            return Err(target::without_states());
+        }
+        if arguments.fill.is_some() {
+            return Err(
+                "with --mode loads, --stream-events and --streams say what is filled".into()
+            );
+        }
+        if self.states.behind >= self.states.stream_events {
+            return Err(
+                "--behind must be less than --stream-events, so that a snapshot has some".into()
+            );
+        }
+        if self.fill > u64::from(u32::MAX) {
+            return Err(format!("{} events are too many", table::whole(self.fill)).into());
+        }
         Ok(())
     }
+}
+
+fn check_no_loads(arguments: &Arguments) -> Result<(), AnyError> {
+    let given = arguments.stream_events.is_some()
+        || arguments.behind.is_some()
+        || arguments.snapshot_settings.is_given();
+    if given {
+        let text =
+            "--stream-events, --behind, --snapshot-memory and --snapshot-rate are for --mode loads";
+        return Err(text.into());
+    }
+    Ok(())
 }
 
 /// Does what the command line says.
 pub(crate) fn run<T: Target>(arguments: &Arguments) -> Result<(), AnyError> {
     let place = &arguments.place;
-    let plan = Plan {
-        store: place.store,
-        mode: arguments.mode,
-        fill: arguments.fill,
-        streams: arguments.streams,
-        payload_bytes: arguments.payload_bytes,
-        payload: arguments.payload,
-        duration: arguments.duration,
-        readers: arguments.readers.unwrap_or(1),
-        cold: arguments.cold,
-        seed: arguments.seed,
-    };
-    plan.check(arguments.readers)?;
+    let plan = Plan::of(arguments)?;
     let folder = Folder::open(place.dir.as_deref())?;
-    let events = fill::<T>(&plan, folder.path())?;
+    let filled = if plan.mode == Mode::Loads {
+        loads::fill::<T>(&plan, folder.path())?
+    } else {
+        Filled { events: fill::<T>(&plan, folder.path())?, taken: None }
+    };
+    let events = filled.events;
     if events != plan.fill {
         eprintln!("the store has {} events already: it is read as it is", table::whole(events));
     }
@@ -100,6 +181,10 @@ pub(crate) fn run<T: Target>(arguments: &Arguments) -> Result<(), AnyError> {
     let ceiling = || Ceiling::measure(folder.path(), extent);
     let before = if place.no_ceiling { None } else { Some(ceiling()?) };
     let mut report = measure::<T>(&plan, folder.path())?;
+    if let Some((taking, snapshots)) = filled.taken {
+        report.loads.taking = taking;
+        report.snapshots = snapshots;
+    }
     if let Some(before) = before {
         report.compare(&Ceiling::around(&before, &ceiling()?));
     }
@@ -114,7 +199,7 @@ pub(crate) fn run<T: Target>(arguments: &Arguments) -> Result<(), AnyError> {
 pub(crate) fn measure<T: Target>(plan: &Plan, folder: &Path) -> Result<Report, AnyError> {
     process::forget_rss_peak();
     let cpu_before = process::cpu_seconds();
-    let queries = plan.mode == Mode::Queries;
+    let (queries, loads) = (plan.mode == Mode::Queries, plan.mode == Mode::Loads);
     let mut report = Report {
         store: Some(plan.store.as_str()),
         workload: Workload {
@@ -126,6 +211,9 @@ pub(crate) fn measure<T: Target>(plan: &Plan, folder: &Path) -> Result<Report, A
             readers: queries.then_some(plan.readers),
             tags: queries.then_some(1),
             cold: queries.then_some(plan.cold),
+            typed: loads.then_some(true),
+            snapshot_memory_bytes: plan.states.settings.memory_bytes(),
+            snapshot_rate_bytes_per_second: plan.states.settings.rate_bytes(),
             fill: Some(plan.fill),
             ..Workload::default()
         },
@@ -135,11 +223,19 @@ pub(crate) fn measure<T: Target>(plan: &Plan, folder: &Path) -> Result<Report, A
     if plan.mode == Mode::Open {
         open::measure::<T>(plan.store, folder, &mut report)?;
     } else {
-        let target = T::open(folder)?;
+        let target = if loads {
+            T::open_with_snapshots(folder, plan.states.settings.options(), None)?
+        } else {
+            T::open(folder)?
+        };
         report.environment.backend = Some(target.backend());
         match plan.mode {
             Mode::Scan => report.read = scan(&target, plan.payload, plan.duration)?,
             Mode::Queries => report.query = queries::measure(&target, plan, folder)?,
+            Mode::Loads => {
+                report.loads = loads::measure(&target, plan, folder)?;
+                report.snapshots = states::Snapshots::there(&target.store()?.snapshots().stats()?);
+            }
             Mode::Streams | Mode::Open => report.read = read_streams(&target, plan)?,
         }
         target.close()?;

@@ -143,6 +143,7 @@ mod tests {
             readers,
             cold,
             seed: 3,
+            states: super::super::States::default(),
         }
     }
 

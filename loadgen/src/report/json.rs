@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::environment::Environment;
+use super::states::{Loads, Snapshots};
 use crate::AnyError;
 use crate::ceiling::Ceiling as Measured;
 use crate::clients::window::Recorded;
@@ -21,6 +22,8 @@ pub(crate) struct Report {
     pub retry: Retry,
     pub read: Read,
     pub query: Query,
+    pub loads: Loads,
+    pub snapshots: Snapshots,
     pub resources: Resources,
     pub ceiling: Ceiling,
     pub ratio: Ratio,
@@ -55,6 +58,11 @@ pub(crate) struct Workload {
     pub retries_percent: Option<f64>,
     /// How many threads query tags beside the appends.
     pub queries: Option<usize>,
+    /// Each how many events of a stream a snapshot is taken.
+    pub snapshots_every: Option<u64>,
+    /// How snapshots are kept, where that was said.
+    pub snapshot_memory_bytes: Option<u64>,
+    pub snapshot_rate_bytes_per_second: Option<u64>,
     /// Whether the page cache of the store's files was dropped before it was read.
     pub cold: Option<bool>,
     pub input: Option<String>,
@@ -260,6 +268,20 @@ mod tests {
             "/query/events_per_second",
             "/query/p50_ns",
             "/query/p99_ns",
+            "/loads/load_us/p50",
+            "/loads/load_us/p99",
+            "/loads/replay_us/p50",
+            "/loads/ratio",
+            "/loads/events_behind",
+            "/loads/state_bytes",
+            "/loads/taking/snapshot_us_mean",
+            "/snapshots/taken",
+            "/snapshots/skipped",
+            "/snapshots/failed",
+            "/snapshots/written_bytes",
+            "/snapshots/rewritten_bytes",
+            "/snapshots/live_bytes",
+            "/snapshots/disk_bytes",
             "/resources/cpu_seconds",
             "/resources/rss_peak_bytes",
             "/ceiling/write_4k_p50_ns",

@@ -7,4 +7,5 @@ pub(crate) mod environment;
 pub(crate) mod json;
 pub(crate) mod live;
 pub(crate) mod percentiles;
+pub(crate) mod states;
 pub(crate) mod table;

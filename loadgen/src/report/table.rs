@@ -4,6 +4,7 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 
 use super::json::Report;
+use super::states::{Loads, Snapshots};
 
 /// A table of a figure's name, its value and a remark.
 #[derive(Debug)]
@@ -71,6 +72,8 @@ pub(crate) fn report(report: &Report) -> String {
     let megabytes_of = |bytes: Option<u64>| bytes.map(|bytes| megabytes(bytes as f64));
     rows.add("tail before a kill, MB", megabytes_of(report.workload.open_tail_bytes));
     rows.add("read by an opening, MB", megabytes_of(report.workload.open_read_bytes));
+    add_loads(&mut rows, &report.loads);
+    add_snapshots(&mut rows, &report.snapshots);
     rows.add("CPU seconds", report.resources.cpu_seconds.map(hundredths));
     let seconds_per_event =
         report.resources.cpu_seconds.zip(append.events).filter(|(_, events)| *events > 0);
@@ -101,6 +104,44 @@ pub(crate) fn report(report: &Report) -> String {
         text.push_str(UNSTABLE);
     }
     text
+}
+
+fn add_loads(rows: &mut Rows, loads: &Loads) {
+    rows.add("loads: events of a stream", loads.stream_events.map(whole));
+    rows.add("loads: events after the snapshot", loads.events_behind.map(whole));
+    rows.add("loads: bytes of a state", loads.state_bytes.map(whole));
+    rows.add("loads", loads.load_count.map(whole));
+    rows.add("load: p50 µs", loads.load_us.p50.map(tenths));
+    rows.add("load: p99 µs", loads.load_us.p99.map(tenths));
+    rows.add("replays of all events", loads.replay_count.map(whole));
+    rows.add("replay: p50 µs", loads.replay_us.p50.map(tenths));
+    rows.add("replay / load", loads.ratio.map(hundredths));
+    let taking = &loads.taking;
+    let mebibytes = |bytes: Option<u64>| bytes.map(|bytes| whole(bytes >> 20));
+    rows.add("taking: µs for a snapshot, mean", taking.snapshot_us_mean.map(tenths));
+    rows.add("taking: memory before, MiB", mebibytes(taking.rss_before_bytes));
+    rows.add("taking: memory afterwards, MiB", mebibytes(taking.rss_after_bytes));
+    rows.add("of that without files: before, MiB", mebibytes(taking.anonymous_before_bytes));
+    rows.add("of that without files: afterwards, MiB", mebibytes(taking.anonymous_after_bytes));
+}
+
+fn add_snapshots(rows: &mut Rows, snapshots: &Snapshots) {
+    let megabytes_of = |bytes: Option<u64>| bytes.map(|bytes| megabytes(bytes as f64));
+    rows.add("snapshots: taken", snapshots.taken.map(whole));
+    rows.add("snapshots: skipped", snapshots.skipped.map(whole));
+    rows.add("snapshots: failed", snapshots.failed.map(whole));
+    rows.add("snapshots: waiting at the end", snapshots.waiting.map(whole));
+    rows.add("snapshots: checked", snapshots.checked.map(whole));
+    let mismatched = snapshots.mismatched.filter(|&mismatched| mismatched > 0);
+    rows.add("snapshots: MISMATCHED", mismatched.map(whole));
+    rows.add("snapshots: events behind, the last", snapshots.lag_events.map(whole));
+    rows.add("snapshots: streams", snapshots.keys.map(whole));
+    rows.add("snapshots: files", snapshots.segments.map(whole));
+    rows.add("snapshots: MB on disk", megabytes_of(snapshots.disk_bytes));
+    rows.add("snapshots: MB of them wanted", megabytes_of(snapshots.live_bytes));
+    rows.add("snapshots: MB written", megabytes_of(snapshots.written_bytes));
+    rows.add("snapshots: MB moved by compaction", megabytes_of(snapshots.rewritten_bytes));
+    rows.add("snapshots: compactions", snapshots.compactions.map(whole));
 }
 
 const UNSTABLE: &str = "\nThe ceiling is NOT STABLE: it moved by more than a fifth between before and \
@@ -231,5 +272,6 @@ mod tests {
         assert!(text.contains("page cache dropped"));
         assert!(text.contains("Ended early"));
         assert!(!text.contains("p99") && !text.contains("verified"));
+        assert!(!text.contains("snapshots") && !text.contains("load"));
     }
 }

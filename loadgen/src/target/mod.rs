@@ -13,6 +13,7 @@ use std::path::Path;
 
 use ::stratalog::TagsIter;
 pub(crate) use ::stratalog::{EventId, Expect, NewEvent};
+use ::stratalog::{SnapshotOptions, Store};
 
 use crate::AnyError;
 use crate::workload::tags::Tag;
@@ -25,6 +26,27 @@ pub(crate) trait Target: Clone + Send + Sync + 'static {
 
     /// Opens the store in a directory, making it where there is none, and recovering it after a crash.
     fn open(directory: &Path) -> Result<Self, AnyError>;
+
+    /// As [`Target::open`], where snapshots of folded states are kept like this. Where `every` is given, one in so many
+    /// events of a stream has one taken in the background, once it is acknowledged.
+    ///
+    /// # Errors
+    /// Also where the store has no such thing.
+    fn open_with_snapshots(
+        _directory: &Path,
+        _options: SnapshotOptions,
+        _every: Option<u64>,
+    ) -> Result<Self, AnyError> {
+        Err(without_states())
+    }
+
+    /// The store itself, of which states are asked, since no other one has any.
+    ///
+    /// # Errors
+    /// Where the store is another one.
+    fn store(&self) -> Result<&Store, AnyError> {
+        Err(without_states())
+    }
 
     /// Opens the store in a directory for reading, and changes nothing.
     fn open_read_only(directory: &Path) -> Result<Self, AnyError>;
@@ -85,6 +107,11 @@ pub(crate) trait Target: Clone + Send + Sync + 'static {
 
     /// Closes it, and waits until that is done.
     fn close(self) -> Result<(), AnyError>;
+}
+
+/// The error of a store that folds no events into states.
+pub(crate) fn without_states() -> AnyError {
+    "only stratalog folds events into states: --snapshots and --mode loads need it".into()
 }
 
 /// The events of an append.

@@ -1,9 +1,11 @@
 //! What is appended, and to which streams.
 //!
-//! Owns streams, payloads, typed values, tags, conditions and real input; it knows of no store and of no clock. The clients call it.
+//! Owns streams, payloads, typed values and what they are folded into, tags, conditions and real input; it knows of no
+//! store and of no clock. The clients call it.
 
 pub(crate) mod conditions;
 pub(crate) mod input;
+pub(crate) mod ledger;
 pub(crate) mod payloads;
 pub(crate) mod streams;
 pub(crate) mod tags;

@@ -26,12 +26,12 @@ const APART: usize = 16;
 #[event(name = "ledger-entry-posted", version = 1)]
 pub(crate) struct Posted {
     /// Of its client's events.
-    number: u64,
-    amount: i64,
+    pub(super) number: u64,
+    pub(super) amount: i64,
     client: u32,
-    branch: u32,
+    pub(super) branch: u32,
     account: String,
-    note: String,
+    pub(super) note: String,
     lines: Vec<u32>,
 }
 
