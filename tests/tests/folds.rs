@@ -101,6 +101,7 @@ impl Fold for Tolerant {
     type State = Shelf;
     type Events = Stock;
 
+    const NAME: &'static str = "stock-tolerant";
     const UNKNOWN: Unknown = Unknown::Skip;
 
     fn initial() -> Shelf {

@@ -88,12 +88,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         let begun = Instant::now();
         let compacted = store.snapshots().compact()?;
         let took = begun.elapsed();
+        let walk = Instant::now();
         let after = store.snapshots().stats()?;
+        let walk = walk.elapsed();
         let rate = per_second(compacted.moved_bytes, took);
         ratios.push(rate / device);
         println!(
             "round {round}: moved {:.0} MB in {:.2} s: {:.0} MB/s, {:.2} of the device's {:.0} MB/s; \
-             {:.0} MB became {:.0} MB, {:.0} MB of them live; {} segments became {}",
+             {:.0} MB became {:.0} MB, {:.0} MB of them live; {} segments became {}; a walk over \
+             their indexes takes {:.1} ms",
             mega(compacted.moved_bytes),
             took.as_secs_f64(),
             rate / 1e6,
@@ -104,6 +107,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             mega(after.live_bytes),
             before.segments,
             after.segments,
+            walk.as_secs_f64() * 1e3,
         );
         store.close()?;
     }

@@ -12,9 +12,11 @@ use crate::error::FileError;
 pub struct SnapshotStats {
     /// Snapshots that were taken.
     pub taken: u64,
-    /// Snapshots that were due and were not taken, because too many were waiting, there was too much garbage, or writing had
-    /// failed a moment ago.
+    /// Snapshots that were due and were not taken, because too many were waiting, there was too much garbage, writing had
+    /// failed a moment ago, or the store was closed.
     pub skipped: u64,
+    /// Snapshots that were due while another one of the same stream was on its way.
+    pub under_way: u64,
     /// Snapshots that could not be taken, because the stream could not be folded or the file not be written.
     pub failed: u64,
     /// States that were loaded.
@@ -37,7 +39,7 @@ pub struct SnapshotStats {
     pub mismatched: u64,
     /// Snapshots that wait to be taken.
     pub waiting: u64,
-    /// For how many events of its stream the last snapshot that was taken had waited.
+    /// How many events had come to its stream between when the last snapshot was due and when it was taken.
     pub lag_events: u64,
     /// Compactions that were done.
     pub compactions: u64,
@@ -67,6 +69,7 @@ pub struct SnapshotStats {
 pub(crate) struct Figures {
     pub taken: Count,
     pub skipped: Count,
+    pub under_way: Count,
     pub failed: Count,
     pub loads: Count,
     pub loads_from_snapshots: Count,
@@ -137,6 +140,7 @@ impl Figures {
         SnapshotStats {
             taken: self.taken.get(),
             skipped: self.skipped.get(),
+            under_way: self.under_way.get(),
             failed: self.failed.get(),
             loads: self.loads.get(),
             loads_from_snapshots: self.loads_from_snapshots.get(),

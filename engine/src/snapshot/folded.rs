@@ -122,7 +122,10 @@ impl<F: Fold> Folded<F> {
             };
             if self.is_due(&key, &loaded, &since, unused) && self.room.has_room_for(&key) {
                 match Ready::of(&loaded, &key, dropped_upto) {
-                    Ok(ready) => self.room.offer(key, Folding::of::<F>(), ready),
+                    Ok(ready) => {
+                        let due_at = loaded.version().unwrap_or(0);
+                        self.room.offer(key, Folding::of::<F>(), due_at, ready);
+                    }
                     Err(error) => self.room.count_failed(&error),
                 }
             }
@@ -165,7 +168,7 @@ impl<F: Fold> Folded<F> {
         if !is_due || receipt.is_repeated() || !self.room.has_room_for(&key) {
             return false;
         }
-        self.room.offer(key, Folding::of::<F>(), None);
+        self.room.offer(key, Folding::of::<F>(), receipt.version(), None);
         true
     }
 

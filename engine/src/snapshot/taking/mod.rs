@@ -150,14 +150,22 @@ impl Room {
         } else {
             Offered::Full
         };
-        if offered == Offered::Full {
-            self.segments.figures.skipped.add(1);
+        match offered {
+            Offered::Full => self.segments.figures.skipped.add(1),
+            Offered::UnderWay => self.segments.figures.under_way.add(1),
+            Offered::Queued | Offered::Closed => {}
         }
         offered == Offered::Queued
     }
 
     /// Has a snapshot taken that is due. Where there is no room it is skipped.
-    pub(super) fn offer(self: &Arc<Self>, key: Key, folding: Folding, ready: Option<Ready>) {
+    pub(super) fn offer(
+        self: &Arc<Self>,
+        key: Key,
+        folding: Folding,
+        due_at: u64,
+        ready: Option<Ready>,
+    ) {
         let bytes_max = self.segments.payload_bytes_max();
         if let Some(bytes) = ready.as_ref().map(|ready| ready.payload.len() as u64)
             && bytes > bytes_max
@@ -165,11 +173,12 @@ impl Room {
             let too_large = NotWritten::TooLarge { bytes, bytes_max };
             return self.count_failed(&not_written(&key, too_large));
         }
-        let job = Job { key, folding, ready, slots: Vec::new() };
+        let job = Job { key, folding, due_at: Some(due_at), ready, slots: Vec::new() };
         match self.takers.queue.offer(job, self.segments.options.queue_bytes()) {
             Offered::Queued => self.start(),
             Offered::Full => self.segments.figures.skipped.add(1),
-            Offered::UnderWay | Offered::Closed => {}
+            Offered::UnderWay => self.segments.figures.under_way.add(1),
+            Offered::Closed => {}
         }
     }
 
@@ -180,7 +189,8 @@ impl Room {
         }
         let slot: Arc<Slot> = Arc::default();
         let stream = key.stream().into();
-        let job = Job { key, folding, ready: None, slots: vec![Arc::clone(&slot)] };
+        let slots = vec![Arc::clone(&slot)];
+        let job = Job { key, folding, due_at: None, ready: None, slots };
         match self.takers.queue.offer(job, self.segments.options.queue_bytes()) {
             Offered::Queued | Offered::UnderWay => {
                 self.start();
@@ -202,12 +212,14 @@ impl Room {
                 Next::Idle => self.segments.flush(),
                 Next::Job(job) => {
                     let bytes = job.bytes();
-                    let Job { key, folding, ready, slots } = job;
+                    let Job { key, folding, due_at, ready, slots } = job;
                     // The fold is the user's code.
                     let taken = catch_unwind(AssertUnwindSafe(|| self.take(&key, folding, ready)));
                     let outcome = taken.unwrap_or_else(|panic| Err(panicked(&key, &*panic)));
                     if let Err(error) = &outcome {
                         self.count_failed(error);
+                    } else if let Some(due_at) = due_at {
+                        self.count_lag(&key, due_at);
                     }
                     self.takers.queue.done(key.hash(), bytes);
                     tell(slots, &outcome);
@@ -219,7 +231,16 @@ impl Room {
     /// Tells those who wait for what will not be taken any more.
     pub(super) fn give_up_waiting(&self, why: &SnapshotError) {
         for job in self.takers.queue.left() {
+            self.segments.figures.skipped.add(job.slots.is_empty().into());
             tell(job.slots, &Err(why.clone()));
+        }
+    }
+
+    /// Notes how many events have come to a stream since its snapshot was due.
+    fn count_lag(&self, key: &Key, due_at: u64) {
+        let head = self.reads.catalogs.head(key.stream(), self.reads.watermark.get());
+        if let Ok(Some(head)) = head {
+            self.segments.figures.lag_events.set(head.saturating_sub(due_at));
         }
     }
 
@@ -331,12 +352,7 @@ impl Room {
         if self.segments.put(key, *dropped_upto, *structure, stamp, payload)? {
             self.compactor.ring();
         }
-        let figures = &self.segments.figures;
-        figures.taken.add(1);
-        let head = self.reads.catalogs.head(key.stream(), self.reads.watermark.get());
-        if let Ok(Some(head)) = head {
-            figures.lag_events.set(head.saturating_sub(stamp.version));
-        }
+        self.segments.figures.taken.add(1);
         Ok(())
     }
 }

@@ -17,6 +17,8 @@ use crate::limits::SNAPSHOT_JOBS_MAX;
 pub(super) struct Job {
     pub key: Key,
     pub folding: Folding,
+    /// The version of the stream at which it was due, where it was by events.
+    pub due_at: Option<u64>,
     /// The state, where it is there already.
     pub ready: Option<Ready>,
     /// Who waits for it.
@@ -177,6 +179,7 @@ mod tests {
         Job {
             key: Key::new(stream, "state"),
             folding: Folding::NONE,
+            due_at: None,
             ready: (bytes > 0).then(|| Ready::of_bytes(vec![0; bytes])),
             slots: if waits { vec![Arc::default()] } else { Vec::new() },
         }
