@@ -340,6 +340,14 @@ fn what_is_dropped_is_not_used_again_and_what_is_taken_after_it_is() {
     assert_eq!(files(&disk), [""; 0]);
     store.folded::<Accounts>().take("a-1").wait().unwrap();
     assert_eq!((replayed(&store, "a-1"), replayed(&store, "a-2")), (0, 10));
+    // Also where no file tells how far the numbers had come.
+    store.snapshots().drop_all().unwrap();
+    store.close().unwrap();
+    let store = open(&disk);
+    store.folded::<Accounts>().take("a-1").wait().unwrap();
+    assert_eq!((replayed(&store, "a-1"), replayed(&store, "a-2")), (0, 10));
+    store.close().unwrap();
+    assert_eq!(replayed(&open(&disk), "a-1"), 0);
 }
 
 #[test]

@@ -173,7 +173,7 @@ impl Room {
             let too_large = NotWritten::TooLarge { bytes, bytes_max };
             return self.count_failed(&not_written(&key, too_large));
         }
-        let job = Job { key, folding, due_at: Some(due_at), ready, slots: Vec::new() };
+        let job = Box::new(Job { key, folding, due_at: Some(due_at), ready, slots: Vec::new() });
         match self.takers.queue.offer(job, self.segments.options.queue_bytes()) {
             Offered::Queued => self.start(),
             Offered::Full => self.segments.figures.skipped.add(1),
@@ -190,7 +190,7 @@ impl Room {
         let slot: Arc<Slot> = Arc::default();
         let stream = key.stream().into();
         let slots = vec![Arc::clone(&slot)];
-        let job = Job { key, folding, due_at: None, ready: None, slots };
+        let job = Box::new(Job { key, folding, due_at: None, ready: None, slots });
         match self.takers.queue.offer(job, self.segments.options.queue_bytes()) {
             Offered::Queued | Offered::UnderWay => {
                 self.start();
@@ -212,7 +212,7 @@ impl Room {
                 Next::Idle => self.segments.flush(),
                 Next::Job(job) => {
                     let bytes = job.bytes();
-                    let Job { key, folding, due_at, ready, slots } = job;
+                    let Job { key, folding, due_at, ready, slots } = *job;
                     // The fold is the user's code.
                     let taken = catch_unwind(AssertUnwindSafe(|| self.take(&key, folding, ready)));
                     let outcome = taken.unwrap_or_else(|panic| Err(panicked(&key, &*panic)));

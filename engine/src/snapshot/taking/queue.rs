@@ -45,7 +45,7 @@ pub(super) enum Offered {
 /// What a thread of the pool is to do.
 #[derive(Debug)]
 pub(super) enum Next {
-    Job(Job),
+    Job(Box<Job>),
     /// There was nothing for a while.
     Idle,
     Stop,
@@ -60,11 +60,11 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct QueueState {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<Box<Job>>,
     /// Of those that wait, and of those that are being taken.
     bytes: u64,
     /// The hashes of those that wait or are being taken, each with what is to be done next.
-    under_way: HashMap<u64, Option<Job>>,
+    under_way: HashMap<u64, Option<Box<Job>>>,
     stopped: bool,
 }
 
@@ -92,7 +92,7 @@ impl Queue {
         }
     }
 
-    pub(super) fn offer(&self, job: Job, bytes_max: u64) -> Offered {
+    pub(super) fn offer(&self, job: Box<Job>, bytes_max: u64) -> Offered {
         let mut state = self.lock();
         if state.stopped {
             return Offered::Closed;
@@ -156,16 +156,16 @@ impl Queue {
     }
 
     /// What was not taken when it was stopped.
-    pub(super) fn left(&self) -> Vec<Job> {
+    pub(super) fn left(&self) -> impl Iterator<Item = Box<Job>> + use<> {
         let mut state = self.lock();
         let under_way = std::mem::take(&mut state.under_way);
         state.bytes = 0;
-        state.jobs.drain(..).chain(under_way.into_values().flatten()).collect()
+        std::mem::take(&mut state.jobs).into_iter().chain(under_way.into_values().flatten())
     }
 }
 
 impl QueueState {
-    fn push(&mut self, job: Job) {
+    fn push(&mut self, job: Box<Job>) {
         self.bytes += job.bytes();
         self.jobs.push_back(job);
     }
@@ -175,17 +175,17 @@ impl QueueState {
 mod tests {
     use super::*;
 
-    fn job(stream: &str, bytes: usize, waits: bool) -> Job {
-        Job {
+    fn job(stream: &str, bytes: usize, waits: bool) -> Box<Job> {
+        Box::new(Job {
             key: Key::new(stream, "state"),
             folding: Folding::NONE,
             due_at: None,
             ready: (bytes > 0).then(|| Ready::of_bytes(vec![0; bytes])),
             slots: if waits { vec![Arc::default()] } else { Vec::new() },
-        }
+        })
     }
 
-    fn taken(queue: &Queue) -> Option<Job> {
+    fn taken(queue: &Queue) -> Option<Box<Job>> {
         match queue.next(Duration::ZERO) {
             Next::Job(job) => Some(job),
             Next::Idle | Next::Stop => None,
@@ -234,7 +234,7 @@ mod tests {
         queue.offer(job("b", 0, true), 100);
         queue.stop();
         queue.done(under_way.key.hash(), under_way.bytes());
-        assert_eq!(queue.left().len(), 2);
+        assert_eq!(queue.left().count(), 2);
         assert_eq!(queue.offer(job("c", 0, true), 100), Offered::Closed);
     }
 }
