@@ -84,8 +84,8 @@ impl Snapshots {
         Self(room)
     }
 
-    /// Figures about snapshots. How much there is of them is found by a walk over all their indexes: a tenth of a second for
-    /// a million.
+    /// Figures about snapshots. How much there is of them is found by a walk over all their indexes, which takes time in
+    /// proportion to how many there are.
     ///
     /// # Errors
     /// [`SnapshotError::File`].
