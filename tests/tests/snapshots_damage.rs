@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use stratalog::disk::{Disk, Exploration, Fault, FaultError, FaultPlan, MemoryDisk};
 use stratalog::limits::SNAPSHOT_MEMORY_MIN;
@@ -37,6 +38,11 @@ fn book(store: &Store, stream: &str, events: usize) {
 
 fn files(disk: &MemoryDisk) -> Vec<String> {
     disk.file_names().into_iter().filter(|name| name.starts_with("snapshots-")).collect()
+}
+
+/// Waits until what is due has been taken: there is one thread, and this is behind it.
+fn settle(store: &Store) {
+    assert_eq!(store.folded::<Replays>().take("of-nothing").wait().unwrap(), None);
 }
 
 /// Fails unless each stream's state is what its events come to.
@@ -184,18 +190,37 @@ fn where_the_newest_is_damaged_an_older_one_is_used_and_a_new_one_taken_at_once(
     // The first record of the newest segment is of the first stream.
     disk.flip_bit("snapshots-0000000002.sealed", 4096 + 100, 0);
     let store = open(&disk);
-    let accounts = store.folded::<Accounts>().snapshots(Policy::every(1_000_000));
+    // By which none would be due.
+    let rare = Policy::never().or_interval(Duration::from_hours(1));
+    let accounts = store.folded::<Accounts>().snapshots(rare);
     let loaded = accounts.load("a-1").unwrap();
     assert_eq!((loaded.snapshot_version(), loaded.replayed()), (Some(5), 9));
     assert_eq!(store.snapshots().stats().unwrap().damaged, 1);
-    // With the older one damaged too: all events, and never an empty state.
-    disk.flip_bit("snapshots-0000000001.sealed", 4096 + 100, 0);
-    store.close().unwrap();
+    settle(&store);
+    assert_eq!(store.snapshots().stats().unwrap().taken, 1);
+    assert_eq!(accounts.load("a-1").unwrap().replayed(), 0);
+    // Of a stream whose snapshot is good, none.
+    book(&store, "a-2", 1);
+    assert_eq!(accounts.load("a-2").unwrap().replayed(), 1);
+    settle(&store);
+    assert_eq!(store.snapshots().stats().unwrap().taken, 1);
+}
+
+#[test]
+fn where_all_are_damaged_every_event_is_replayed_and_a_new_one_taken_at_once() {
+    let disk = made();
+    // The first record of each file is of the first stream.
+    for name in files(&disk) {
+        disk.flip_bit(&name, 4096 + 100, 0);
+    }
     let store = open(&disk);
-    let accounts = store.folded::<Accounts>().snapshots(Policy::default());
+    let rare = Policy::every(1 << 60);
+    let accounts = store.folded::<Accounts>().snapshots(rare);
     let loaded = accounts.load("a-1").unwrap();
     assert_eq!((loaded.snapshot_version(), loaded.replayed()), (None, 15));
-    accounts.take("a-1").wait().unwrap();
+    settle(&store);
+    let stats = store.snapshots().stats().unwrap();
+    assert_eq!((stats.damaged, stats.taken), (2, 1), "{stats:?}");
     assert_eq!(accounts.load("a-1").unwrap().replayed(), 0);
 }
 
@@ -358,16 +383,19 @@ fn a_snapshot_of_another_layout_or_of_too_old_a_version_is_not_used() {
     store.folded::<Accounts>().take("a-2").wait().unwrap();
     store.close().unwrap();
     let store = open(&disk);
-    let changed = store.folded::<ChangedAccounts>().snapshots(Policy::every(1_000_000));
+    let changed = store.folded::<ChangedAccounts>().snapshots(Policy::every(1 << 60));
     for stream in ["a-1", "a-2"] {
         assert!(changed.latest_snapshot(stream).unwrap().is_none());
         let loaded = changed.load(stream).unwrap();
         assert_eq!((loaded.replayed(), loaded.state().total), (10, 50));
     }
     assert_eq!(store.snapshots().stats().unwrap().outdated, 4);
-    // A new one was taken at once, though no policy asked for it.
-    assert_eq!(changed.take("a-1").wait().unwrap(), Some(9));
-    assert_eq!(changed.load("a-1").unwrap().replayed(), 0);
+    // New ones were taken at once, though no policy asked for them.
+    settle(&store);
+    assert_eq!(store.snapshots().stats().unwrap().taken, 2);
+    for stream in ["a-1", "a-2"] {
+        assert_eq!(changed.load(stream).unwrap().replayed(), 0);
+    }
 }
 
 // --- what was dropped because it is wrong
@@ -697,8 +725,8 @@ fn a_disk_that_is_full_stops_snapshots_visibly_and_they_go_on_when_there_is_room
     disk.set_capacity(u64::MAX);
     let begun = std::time::Instant::now();
     while accounts.take("a-1").wait().is_err() {
-        assert!(begun.elapsed() < std::time::Duration::from_secs(30));
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(20));
         book(&store, "a-1", 1);
     }
     check(&store);

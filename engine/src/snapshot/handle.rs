@@ -1,6 +1,6 @@
 //! Looking after snapshots: figures, lists, compaction and removal.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ pub struct Snapshots(Arc<Room>);
 pub struct SnapshotInfo {
     /// The stream.
     pub stream: String,
-    /// The name of its state's type.
+    /// The name of its state's type, or the one that its fold has in its place.
     pub state: String,
     /// The version of the state's structure.
     pub state_version: u32,
@@ -162,22 +162,26 @@ impl Snapshots {
     /// were some, dropped before or not. Durable when it returns. Reads all snapshots, to find of which states there are any.
     ///
     /// # Errors
-    /// [`SnapshotError`]; then those of some states may be there still.
+    /// [`SnapshotError`], [`SnapshotError::ReadOnly`] also where the store is closed meanwhile; then those of some states may be
+    /// there still.
     pub fn drop_stream(&self, stream: &str) -> Result<u64, SnapshotError> {
         let _open = self.0.change()?;
         check_stream(stream)?;
-        let mut states = BTreeMap::new();
+        // By their hashes, of which each is that of the stream with one state.
+        let mut states = BTreeSet::new();
         // Of any: an older one is used where those that are kept are damaged.
         self.0.segments.account(|whence, entry, _| {
             if let Some(record) = whence.record(entry)
                 && record.key().key == stream.as_bytes()
             {
-                let state = String::from_utf8_lossy(record.key().state).into_owned();
-                states.insert(entry.hash, state);
+                states.insert(entry.hash);
             }
             if self.0.is_closing() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        for hash in states.keys() {
+        if self.0.is_closing() {
+            return Err(SnapshotError::ReadOnly);
+        }
+        for hash in &states {
             self.0.segments.drop_key(*hash)?;
         }
         Ok(states.len() as u64)

@@ -201,7 +201,8 @@ pub(super) fn stored_in<'a>(record: &SnapshotRecord<'a>) -> Stored<'a> {
 }
 
 /// The snapshots of a key that the log does not contradict, the newest first; each with the events from that on which it
-/// reflects. `use_it` says what becomes of it; what it does not use is counted. Also says whether there was any such.
+/// reflects. `use_it` says what becomes of it; what it does not use is counted. Also says whether there was any such, or one
+/// that was damaged.
 pub(super) fn newest<T>(
     room: &Room,
     key: &Key,
@@ -209,13 +210,14 @@ pub(super) fn newest<T>(
     mut use_it: impl FnMut(&Held, Began) -> Result<Result<T, Unreadable>, LoadError>,
 ) -> Result<(Option<T>, bool), LoadError> {
     let mut unused = false;
-    for held in room.segments.find(key) {
+    let mut candidates = room.segments.find(key);
+    while let Some(held) = candidates.next() {
         let record = held.record();
         let stamp = record.stamp();
         let why = match begin(&room.reads, key.stream(), &stamp, limit)? {
             None => Unused::Foreign,
             Some(began) => match use_it(&held, began)? {
-                Ok(used) => return Ok((Some(used), unused)),
+                Ok(used) => return Ok((Some(used), unused || candidates.has_damage)),
                 Err(why) => Unused::State(why),
             },
         };
@@ -225,7 +227,7 @@ pub(super) fn newest<T>(
         }
         unused = true;
     }
-    Ok((None, unused))
+    Ok((None, unused || candidates.has_damage))
 }
 
 /// A read that begins with the event that a snapshot reflects.

@@ -64,7 +64,7 @@ impl Policy {
     }
 
     /// Also when something has come since a snapshot that is older than this, or older by up to a quarter more, which is
-    /// different for each stream.
+    /// different for each stream; and where there is no snapshot.
     #[must_use]
     pub const fn or_interval(mut self, time: Duration) -> Self {
         self.interval = Some(time);

@@ -52,6 +52,8 @@ pub(crate) struct Candidates<'a> {
     key: &'a Key,
     places: SmallVec<[(u64, Place); 4]>,
     figures: &'a Figures,
+    /// Whether one of those that were passed was damaged.
+    pub has_damage: bool,
 }
 
 impl Iterator for Candidates<'_> {
@@ -70,6 +72,7 @@ impl Iterator for Candidates<'_> {
                     }
                     Err(error) => {
                         self.figures.damaged.add(1);
+                        self.has_damage = true;
                         let (name, offset) = (segment.name(), entry.offset);
                         tracing::warn!(name, offset, %error, "a snapshot is damaged");
                         continue;
@@ -121,7 +124,7 @@ impl Segments {
         places.retain(|(sequence, _)| *sequence > dropped_upto);
         places.sort_by_key(|(sequence, _)| *sequence);
         places.dedup_by_key(|(sequence, _)| *sequence);
-        Candidates { key, places, figures: &self.figures }
+        Candidates { key, places, figures: &self.figures, has_damage: false }
     }
 
     fn find_in(
