@@ -4,7 +4,7 @@
 //! without a lock. The figures are independent of each other: a reader may see one moved and another not
 //! yet.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::Count;
 
 /// What was written since a store was opened; see [`Store::write_stats`](crate::Store::write_stats).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,20 +41,6 @@ pub(crate) struct Figures {
     pub zeroed_bytes: Count,
     pub segments_unzeroed: Count,
     pub waits: Count,
-}
-
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub(crate) struct Count(AtomicU64);
-
-impl Count {
-    pub(crate) fn add(&self, more: u64) {
-        self.0.fetch_add(more, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 impl Figures {

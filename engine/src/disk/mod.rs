@@ -308,3 +308,15 @@ pub fn read_full_at(file: &dyn DiskFile, buf: &mut [u8], offset: u64) -> io::Res
     }
     Ok(filled)
 }
+
+/// Reads all of a file, past the operating system's page cache where the file system can.
+///
+/// # Errors
+/// As [`Disk::open`], [`DiskFile::len`] and [`DiskFile::read_at`].
+pub(crate) fn read_whole(disk: &dyn Disk, name: &str) -> io::Result<Vec<u8>> {
+    let file = disk.open(name, Access::Read)?;
+    let length = usize::try_from(file.len()?).map_err(io::Error::other)?;
+    let mut buffer = AlignedBuf::zeroed(length.max(1))?;
+    let read = read_full_at(&*file, &mut buffer, 0)?;
+    Ok(buffer[..read.min(length)].to_vec())
+}

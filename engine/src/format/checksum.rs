@@ -39,6 +39,14 @@ static AHEAD: [[u32; 256]; AHEAD_BYTES] = {
     table
 };
 
+/// The plain checksum of a structure that has it in its bytes 12 to 16: of all the others.
+pub(crate) fn plain(structure: &[u8]) -> u32 {
+    let mut hasher = Hasher::new();
+    hasher.update(&structure[..12]);
+    hasher.update(&structure[16..]);
+    hasher.finalize()
+}
+
 /// Identifies a store for ever: random, chosen when it is created.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StoreId(pub(crate) [u8; 16]);

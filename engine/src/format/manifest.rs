@@ -2,7 +2,7 @@
 
 use super::FormatError;
 use super::bytes::{get_array, get_i64, get_u32, get_u64, put_i64, put_u32, put_u64};
-use super::checksum::{Chain, StoreId};
+use super::checksum::{Chain, StoreId, plain};
 use super::constants::{
     FORMAT_VERSION, MANIFEST_FLAG_STRICT, MANIFEST_FLAG_TYPES, MANIFEST_FLAGS_KNOWN,
     MANIFEST_HEADER_BYTES, MANIFEST_MAGIC, MANIFEST_SEGMENT_BYTES, STATE_CUT, STATE_PREPARED,
@@ -123,7 +123,7 @@ impl Manifest {
                 }
             }
         }
-        let crc = checksum(&out[..used]);
+        let crc = plain(&out[..used]);
         put_u32(out, 12, crc);
     }
 
@@ -157,7 +157,7 @@ impl Manifest {
             return Err(FormatError::Short);
         }
         let bytes = bytes.get(..used).ok_or(FormatError::Short)?;
-        if get_u32(bytes, 12) != checksum(bytes) {
+        if get_u32(bytes, 12) != plain(bytes) {
             return Err(FormatError::Checksum);
         }
         check_version(get_u32(bytes, 8))?;
@@ -236,13 +236,6 @@ fn parse_segment(record: &[u8]) -> Result<SegmentEntry, FormatError> {
         return Err(FormatError::Field("file_bytes"));
     }
     Ok(SegmentEntry { number, salt: get_u64(record, 8), file_bytes, state })
-}
-
-fn checksum(used: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&used[..12]);
-    hasher.update(&used[16..]);
-    hasher.finalize()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub(crate) mod manifest;
 pub(crate) mod scan;
 pub(crate) mod segment;
 pub(crate) mod snapshot;
+pub(crate) mod snapshot_drops;
 pub(crate) mod stored_types;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use super::FormatError;
 use super::bytes::{get_array, get_i64, get_u32, get_u64, put_i64, put_u32, put_u64};
-use super::checksum::{SegmentIdentity, StoreId};
+use super::checksum::{SegmentIdentity, StoreId, plain};
 use super::constants::{FORMAT_VERSION, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC};
 use crate::limits::{BLOCK_BYTES, RECORD_ALIGN};
 
@@ -27,7 +27,7 @@ impl SegmentHeader {
         put_i64(block, 56, self.created_at);
         put_u32(block, 64, as_u32(BLOCK_BYTES));
         put_u32(block, 68, as_u32(RECORD_ALIGN));
-        let crc = checksum(block);
+        let crc = plain(&block[..SEGMENT_HEADER_BYTES]);
         put_u32(block, 12, crc);
     }
 
@@ -40,7 +40,7 @@ impl SegmentHeader {
         if block[..8] != SEGMENT_MAGIC {
             return Err(FormatError::Magic);
         }
-        if get_u32(block, 12) != checksum(block) {
+        if get_u32(block, 12) != plain(&block[..SEGMENT_HEADER_BYTES]) {
             return Err(FormatError::Checksum);
         }
         check_version(get_u32(block, 8))?;
@@ -67,13 +67,6 @@ pub(crate) fn check_version(found: u32) -> Result<(), FormatError> {
         return Err(FormatError::Newer { found, known: FORMAT_VERSION });
     }
     Ok(())
-}
-
-fn checksum(block: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&block[..12]);
-    hasher.update(&block[16..SEGMENT_HEADER_BYTES]);
-    hasher.finalize()
 }
 
 const fn as_u32(value: usize) -> u32 {
@@ -124,7 +117,7 @@ mod tests {
         let mut block = [0; BLOCK_BYTES];
         header().write(&mut block);
         put_u32(&mut block, 8, FORMAT_VERSION + 1);
-        let crc = checksum(&block);
+        let crc = plain(&block[..SEGMENT_HEADER_BYTES]);
         put_u32(&mut block, 12, crc);
         assert_eq!(
             SegmentHeader::parse(&block),

@@ -2,10 +2,9 @@
 //! what it should be. Needs memory for one segment at a time.
 
 use std::fmt;
-use std::io;
 
 use super::index::{Comparing, Outcome, check_table};
-use crate::disk::{Access, AlignedBuf, Disk, read_full_at};
+use crate::disk::{Disk, read_whole};
 use crate::error::{DamageReason, FileError, ReadError};
 use crate::format::FormatError;
 use crate::format::batch::BatchHeader;
@@ -239,12 +238,5 @@ fn range(log: &[u8], from: u64, to: u64) -> &[u8] {
 }
 
 pub(super) fn read_file(disk: &dyn Disk, name: &str) -> Result<Vec<u8>, FileError> {
-    let read = || {
-        let file = disk.open(name, Access::Read)?;
-        let length = usize::try_from(file.len()?).map_err(io::Error::other)?;
-        let mut buffer = AlignedBuf::zeroed(length.max(1))?;
-        let read = read_full_at(&*file, &mut buffer, 0)?;
-        Ok(buffer[..read.min(length)].to_vec())
-    };
-    read().map_err(FileError::at("reading", name))
+    read_whole(disk, name).map_err(FileError::at("reading", name))
 }

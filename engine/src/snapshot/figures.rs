@@ -1,10 +1,10 @@
 //! What the snapshots of a store count of themselves.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::SnapshotError;
 use crate::error::FileError;
+use crate::sync::Count;
 
 /// What was done with snapshots since a store was opened, and what there is of them.
 #[derive(Debug, Clone, Default)]
@@ -91,24 +91,6 @@ pub(crate) struct Figures {
     live_bytes: Count,
     disk_bytes: Count,
     last_error: Mutex<Option<SnapshotError>>,
-}
-
-/// A figure.
-#[derive(Debug, Default)]
-pub(crate) struct Count(AtomicU64);
-
-impl Count {
-    pub(crate) fn add(&self, more: u64) {
-        self.0.fetch_add(more, Ordering::Relaxed);
-    }
-
-    pub(crate) fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 impl Figures {

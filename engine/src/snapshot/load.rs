@@ -8,7 +8,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::figures::Count;
 use super::fold::{Fold, Unknown};
 use super::key::Key;
 use super::room::Room;
@@ -18,6 +17,7 @@ use crate::error::{DecodeError, ReadError};
 use crate::event::{InvalidName, PayloadKind, Position, Timestamp};
 use crate::format::snapshot::{SnapshotRecord, Stamp};
 use crate::read::{EventRef, ReadStream, ReaderStream, Reads};
+use crate::sync::Count;
 use crate::typed::{Fingerprint, Stored, Unreadable, decode};
 
 /// The state of a stream, as of its last event.

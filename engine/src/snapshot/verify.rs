@@ -8,7 +8,7 @@ use super::handle::SnapshotInfo;
 use super::load::stamp_of;
 use super::room::Room;
 use super::segments::SealedSegment;
-use crate::disk::{Access, AlignedBuf, read_full_at};
+use crate::disk::read_whole;
 use crate::error::{FileError, ReadError, SnapshotError};
 use crate::format::FormatError;
 use crate::format::checksum::SegmentKey;
@@ -37,7 +37,8 @@ impl SnapshotVerification {
         let mut found = Self::default();
         for segment in room.segments.sealed().iter() {
             let name = segment.name();
-            let bytes = match read(room, &name) {
+            let bytes = read_whole(&*room.segments.disk, &name);
+            let bytes = match bytes.map_err(FileError::at("reading", &name)) {
                 // Compacted meanwhile, here or by the writer beside us.
                 Err(error) if error.is_not_found() && !room.is_listed(segment) => continue,
                 other => other?,
@@ -158,13 +159,4 @@ impl Room {
     fn is_listed(&self, segment: &Arc<SealedSegment>) -> bool {
         self.writes && self.segments.sealed().iter().any(|other| Arc::ptr_eq(other, segment))
     }
-}
-
-fn read(room: &Room, name: &str) -> Result<AlignedBuf, FileError> {
-    let failed = |error| FileError::new("reading", name, error);
-    let file = room.segments.disk.open(name, Access::Read).map_err(failed)?;
-    let bytes = usize::try_from(file.len().map_err(failed)?).unwrap_or(usize::MAX);
-    let mut buffer = AlignedBuf::zeroed(bytes).map_err(failed)?;
-    read_full_at(&*file, &mut buffer, 0).map_err(failed)?;
-    Ok(buffer)
 }

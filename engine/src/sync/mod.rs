@@ -3,9 +3,10 @@
 //! The parts of the commit path whose interleavings are checked take their atomics, locks and
 //! reference counts from here: the standard library's, or loom's when the crate is built with
 //! `--cfg stratalog_loom`. The only system calls here are the futex of [`WaitWord`] and the one that lets other
-//! threads go first, which stand for none of the disk's. Hints to the processor are here too. Called by `append`, `commit`, `index` and `log`; calls
-//! nothing of the engine.
+//! threads go first, which stand for none of the disk's. Hints to the processor and counters are here too. Called by `append`, `commit`,
+//! `index`, `log` and `snapshot`; calls nothing of the engine.
 
+mod count;
 mod prefetch;
 mod priority;
 mod signal;
@@ -24,6 +25,7 @@ pub(crate) use loom::sync::{
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
+pub(crate) use count::Count;
 pub(crate) use prefetch::{prefetch, prefetch_all};
 pub(crate) use priority::let_others_go_first;
 pub(crate) use signal::Signal;

@@ -3,9 +3,10 @@
 use super::document::{check, table};
 use super::*;
 use crate::format::snapshot::{
-    Entry, RecordFields, RecordKey, SnapshotsFooter, Stamp, StoredDrops, place_record,
-    write_header, write_page, write_record,
+    Entry, RecordFields, RecordKey, SnapshotsFooter, Stamp, place_record, write_header, write_page,
+    write_record,
 };
+use crate::format::snapshot_drops::StoredDrops;
 
 const DOC: &str = include_str!("../../../../docs/snapshot_files.md");
 

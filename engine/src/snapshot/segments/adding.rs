@@ -272,10 +272,10 @@ impl Segments {
         writer: SegmentWriter,
         entries: &mut [Entry],
     ) -> io::Result<SealedSegment> {
-        let finished = writer.finish(entries)?;
+        let footer = writer.finish(entries)?;
         self.disk.rename(&names::open_snapshots(number), &names::snapshots(number))?;
         self.disk.sync_dir()?;
-        Ok(SealedSegment::new(number, finished.footer.file_bytes()))
+        Ok(SealedSegment::new(number, footer.file_bytes()))
     }
 
     pub(super) fn push_sealed(&self, sealed: SealedSegment) {

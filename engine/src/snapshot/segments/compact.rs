@@ -22,6 +22,7 @@ use crate::format::align_down;
 use crate::format::snapshot::{Entry, SnapshotsFooter, checked_record, place_record};
 use crate::limits::{BLOCK, BLOCK_BYTES};
 use crate::log::names;
+use crate::snapshot::SnapshotCompaction;
 
 /// It is read, and written, in pieces of so many bytes.
 pub(crate) const PIECE_BYTES: usize = 1 << 20;
@@ -43,15 +44,6 @@ pub(crate) enum Slack {
     Half,
     /// Only where moving what is beside it costs sixteen times as much: for somebody who waits for it.
     None,
-}
-
-/// What a compaction did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Compacted {
-    /// Bytes of snapshots that were moved.
-    pub moved_bytes: u64,
-    /// By how many bytes there is less.
-    pub freed_bytes: u64,
 }
 
 /// Why a compaction was not done.
@@ -84,7 +76,7 @@ impl Segments {
         &self,
         slack: Slack,
         pace: &mut dyn FnMut(u64) -> ControlFlow<()>,
-    ) -> Result<Option<Compacted>, NotCompacted> {
+    ) -> Result<Option<SnapshotCompaction>, NotCompacted> {
         let _compacting = match slack {
             Slack::Half => self.compacting.lock().unwrap_or_else(PoisonError::into_inner),
             Slack::None => self.hurry(),
@@ -197,8 +189,8 @@ impl Segments {
         &self,
         victims: &[Victim<'_>],
         pace: &mut dyn FnMut(u64) -> ControlFlow<()>,
-    ) -> Result<Compacted, NotCompacted> {
-        let mut compacted = Compacted::default();
+    ) -> Result<SnapshotCompaction, NotCompacted> {
+        let mut compacted = SnapshotCompaction::default();
         let into = if victims.iter().all(|victim| victim.live.is_empty()) {
             None
         } else {
@@ -237,7 +229,7 @@ impl Segments {
         number: u64,
         next: &str,
         victims: &[Victim<'_>],
-        compacted: &mut Compacted,
+        compacted: &mut SnapshotCompaction,
         pace: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<SealedSegment, NotCompacted> {
         let failed = |error| FileError::new("compacting into", next, error);
@@ -289,7 +281,7 @@ impl Segments {
                 }
             }
         }
-        let finished = writer.finish(&mut entries).map_err(failed)?;
+        let footer = writer.finish(&mut entries).map_err(failed)?;
         let renamed = || -> io::Result<()> {
             self.disk.rename(next, &names::snapshots(number))?;
             self.disk.sync_dir()
@@ -298,7 +290,7 @@ impl Segments {
             let _ = self.disk.unlink(&names::snapshots(number));
             return Err(failed(error).into());
         }
-        Ok(SealedSegment::new(number, finished.footer.file_bytes()))
+        Ok(SealedSegment::new(number, footer.file_bytes()))
     }
 
     /// Puts one segment, or none, in the place of others. False where one of them is not there any more.

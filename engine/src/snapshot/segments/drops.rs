@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use crate::disk::{Access, AlignedBuf, Disk, read_full_at};
 use crate::error::FileError;
 use crate::format::checksum::StoreId;
-use crate::format::snapshot::StoredDrops;
+use crate::format::snapshot_drops::StoredDrops;
 use crate::limits::SNAPSHOT_DROPS_MAX;
 use crate::log::{names, write_index_file};
 

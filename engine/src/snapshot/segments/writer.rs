@@ -24,12 +24,6 @@ pub(super) struct SegmentWriter {
     filled: usize,
 }
 
-/// What is known of a segment that was written to its end.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Finished {
-    pub footer: SnapshotsFooter,
-}
-
 impl SegmentWriter {
     /// Creates the file `name`, in the place of what an interrupted writer may have left there. It is written in pieces of
     /// `piece_bytes`.
@@ -116,11 +110,12 @@ impl SegmentWriter {
         self.file.sync()
     }
 
-    /// Writes the index of these entries and the footer, and makes all of it durable but for the file's name.
+    /// Writes the index of these entries and the footer, and makes all of it durable but for the file's name. Gives the
+    /// footer.
     ///
     /// # Errors
     /// As [`SegmentWriter::push`].
-    pub(super) fn finish(mut self, entries: &mut [Entry]) -> io::Result<Finished> {
+    pub(super) fn finish(mut self, entries: &mut [Entry]) -> io::Result<SnapshotsFooter> {
         entries.sort_unstable_by_key(Entry::order);
         let sequences = || entries.iter().map(|entry| entry.sequence);
         let footer = SnapshotsFooter {
@@ -140,6 +135,6 @@ impl SegmentWriter {
         footer.write(&self.key, &mut block);
         self.push(&block)?;
         self.sync()?;
-        Ok(Finished { footer })
+        Ok(footer)
     }
 }
