@@ -10,5 +10,6 @@ pub mod oracle;
 pub mod questions;
 pub mod script;
 pub mod seed;
+pub mod snapshots;
 pub mod specification;
 pub mod watchdog;
