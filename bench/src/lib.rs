@@ -1,5 +1,7 @@
 //! What the benchmarks share: events and stores of a known size.
 
+pub mod fan_out;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;

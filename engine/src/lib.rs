@@ -50,6 +50,9 @@ mod query;
 mod read;
 mod recovery;
 mod snapshot;
+mod subscribe;
+// What runs on all of that.
+mod projection;
 // Events as Rust types, and what tests of programs with events need.
 pub mod testkit;
 mod typed;
@@ -70,7 +73,7 @@ pub use commit::WriteStats;
 pub use error::{
     AppendError, CloseError, ConditionConflict, ConditionKind, Conflict, DamageReason, DecodeError,
     DecodeReason, EventExists, FailedCheck, FileError, IdDifference, OpenError, Poisoned,
-    ReadError, SnapshotError, StreamConflict,
+    ProjectionError, ReadError, SnapshotError, StreamConflict, SubscribeError,
 };
 pub use event::{
     EncodeError, EventId, InvalidName, NamePart, NewEvent, ParseIdError, PayloadKind, Position,
@@ -83,6 +86,10 @@ pub use format::checksum::StoreId;
 pub use format::frame::TagsIter;
 pub use maintain::{Finding, Stats, TypeStats, Verification};
 pub use options::Options;
+pub use projection::{
+    AnyEvent, Applied, EventViews, FailureCause, Phase, Project, Projected, Projection,
+    ProjectionFailure, ProjectionStatus, View, ViewFuture, ViewRequest, WaitFor, WaitForFuture,
+};
 pub use query::{InvalidQuery, Query};
 pub use read::{
     Batch, BatchIter, EventRef, EventView, ReadAll, ReadQuery, ReadStream, ReaderAll, ReaderQuery,
@@ -96,6 +103,7 @@ pub use snapshot::{
 pub use store::Store;
 #[doc(inline)]
 pub use stratalog_derive::{Event, EventSet, Layout, State};
+pub use subscribe::{ConsumerStats, EventStream, Message, ReceiveFuture, Subscribe, Subscription};
 #[doc(hidden)]
 pub use typed::derived;
 pub use typed::{

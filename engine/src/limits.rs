@@ -88,6 +88,9 @@ pub const WITHIN_MAX: std::time::Duration = std::time::Duration::from_mins(1);
 pub const READ_BATCH_EVENTS: usize = 512;
 /// The most frame bytes after which a reader ends its batch.
 pub const READ_BATCH_BYTES: usize = 1 << 20;
+/// The default of [`Subscribe::falls_behind`](crate::Subscribe::falls_behind): a subscriber that was caught up and has so
+/// many events to read is told that it has fallen behind.
+pub const SUBSCRIBER_BEHIND_DEFAULT: u64 = 65_536;
 /// The most items in one [`Query`](crate::Query).
 pub const QUERY_ITEMS_MAX: usize = 64;
 /// The most event types, and the most tags, in one item of a [`Query`](crate::Query).
@@ -99,6 +102,9 @@ pub const TRANSACTION_STREAMS_MAX: usize = 4096;
 pub const ID_AHEAD_MAX: std::time::Duration = std::time::Duration::from_mins(5);
 /// The most conditions of one append.
 pub const CONDITIONS_MAX: usize = 64;
+/// How many consumers' places among those who sleep may be left behind by consumers that are gone: with more, everybody is
+/// woken once.
+pub(crate) const SLEEPERS_GIVEN_UP_MAX: u32 = 64;
 /// How many events are compared with items of an append's conditions under the sequence lock, once for each item; and
 /// how many with its ids. Where more have come since they were looked at outside, they are looked at there again; each
 /// time the bound is doubled, so that it ends however fast others append.
@@ -153,6 +159,19 @@ pub const SNAPSHOT_COMPACTION_RATE_DEFAULT: u64 = 64 << 20;
 pub const SNAPSHOT_CHECKS_DEFAULT: u32 = 256;
 /// After so many events that were replayed without [a policy](crate::Policy) of one's own, a snapshot is taken.
 pub const SNAPSHOT_EVERY_DEFAULT: u64 = 1000;
+
+/// The most lanes that a projection can have.
+pub const PROJECTION_LANES_MAX: usize = 64;
+/// The default of [`Project::save_every`](crate::Project::save_every), in events.
+pub const PROJECTION_SAVE_EVERY_DEFAULT: u64 = 100_000;
+/// The default of [`Project::save_after`](crate::Project::save_after).
+pub const PROJECTION_SAVE_AFTER_DEFAULT: std::time::Duration = std::time::Duration::from_secs(10);
+/// The default of [`Project::retries`](crate::Project::retries).
+pub const PROJECTION_RETRIES_DEFAULT: u32 = 5;
+/// How long a projection rests before it tries an event again, at first; twice as long each time, up to the most.
+pub const PROJECTION_BACKOFF_DEFAULT: std::time::Duration = std::time::Duration::from_millis(50);
+/// See [`PROJECTION_BACKOFF_DEFAULT`].
+pub const PROJECTION_BACKOFF_MAX: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// The most encoded bytes in one append to a store whose segments grow to `segment_bytes`: the smaller
 /// of [`APPEND_BYTES_MAX`] and a quarter of `segment_bytes`.

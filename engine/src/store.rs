@@ -16,12 +16,14 @@ use crate::limits::INDEX_SHARE_REBUILT;
 use crate::log::{Catalogs, Indexer, Maintainer, Rebuilding, names};
 use crate::maintain::{Stats, Verification, check_stored_types};
 use crate::options::Options;
+use crate::projection::{Project, Projection, Projections, Surroundings};
 use crate::query::Query;
 use crate::read::{EventView, ReadAll, ReadQuery, ReadStream, ReaderStreams, Reads};
 use crate::recovery::{
     Case, Found, Judgement, Recovered, TornTail, catalog_to_read, inspect, recover,
 };
 use crate::snapshot::{Fold, Folded, LoadError, Loaded, Room, Snapshot, Snapshots};
+use crate::subscribe::{ConsumerStats, Consumers, Subscribe};
 
 /// An open event store. Cheap to clone; clones share it, and it is closed with the last of them, or by
 /// [`Store::close`].
@@ -48,6 +50,8 @@ struct Inner {
     case: Case,
     torn: Vec<TornTail>,
     snapshots: Arc<Room>,
+    consumers: Arc<Consumers>,
+    projections: Arc<Projections>,
     writing: Option<Writing>,
 }
 
@@ -151,7 +155,7 @@ impl Store {
         let threads =
             Threads { committer, maintainer: maintaining, indexer: indexing, _lock: lock };
         let writing = Writing { writer, maintainer, figures, threads: Mutex::new(Some(threads)) };
-        Ok(Self { inner: Arc::new(Inner { reads, case, torn, snapshots, writing: Some(writing) }) })
+        Ok(Self::of(reads, case, torn, snapshots, Some(writing)))
     }
 
     pub(crate) fn open_reader(disk: Arc<dyn Disk>, options: &Options) -> Result<Self, OpenError> {
@@ -171,8 +175,19 @@ impl Store {
             watermark: Arc::new(Watermark::new(watermark)),
         });
         let snapshots = Room::open(Arc::clone(&reads), options.snapshot_options(), None)?;
-        let (case, torn) = (found.case, Vec::new());
-        Ok(Self { inner: Arc::new(Inner { reads, case, torn, snapshots, writing: None }) })
+        Ok(Self::of(reads, found.case, Vec::new(), snapshots, None))
+    }
+
+    fn of(
+        reads: Arc<Reads>,
+        case: Case,
+        torn: Vec<TornTail>,
+        snapshots: Arc<Room>,
+        writing: Option<Writing>,
+    ) -> Self {
+        let (consumers, projections) = Default::default();
+        let inner = Inner { reads, case, torn, snapshots, consumers, projections, writing };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Appends events to a stream, as one unit: all of them or none. Encodes them and claims nothing
@@ -267,6 +282,47 @@ impl Store {
     /// Reads the events that match a query.
     pub fn query(&self, query: Query) -> ReadQuery {
         ReadQuery::new(Arc::clone(&self.inner.reads), query)
+    }
+
+    /// Follows the log: what is stored behind a position, and then what is appended, as it becomes durable, in one loop. Any
+    /// number may do so, each at its own pace: nobody who appends waits for a subscriber, and none for another.
+    ///
+    /// ```
+    /// # use stratalog::{Expect, NewEvent, Query, Store, disk::MemoryDisk};
+    /// use stratalog::Message;
+    ///
+    /// # let store = Store::options().open_on(std::sync::Arc::new(MemoryDisk::new()))?;
+    /// store.append("ticket-1", Expect::NoStream, [NewEvent::json("opened", &1)?]).wait()?;
+    /// let mut live = store.subscribe().filter(Query::any().types(["opened"])).start()?;
+    /// loop {
+    ///     match live.recv()? {
+    ///         Message::Events(batch) => assert_eq!(batch.len(), 1),
+    ///         Message::CaughtUp(position) => break assert_eq!(position.get(), 1),
+    ///         Message::FellBehind { events, time } => println!("{events} events behind, {time:?}"),
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn subscribe(&self) -> Subscribe {
+        Subscribe::new(Arc::clone(&self.inner.reads), Arc::clone(&self.inner.consumers))
+    }
+
+    /// Has a read model follow the log, with its state kept in the engine. See [`Projection`].
+    pub fn project<P: Projection>(&self, projection: P) -> Project<P> {
+        let inner = &self.inner;
+        let around = Surroundings {
+            reads: Arc::clone(&inner.reads),
+            room: Arc::clone(&inner.snapshots),
+            consumers: Arc::clone(&inner.consumers),
+            projections: Arc::clone(&inner.projections),
+        };
+        Project::new(projection, around)
+    }
+
+    /// How far the subscriptions and the lanes of projections have come that there are.
+    pub fn consumers(&self) -> Vec<ConsumerStats> {
+        let consumers = self.inner.consumers.all();
+        consumers.iter().map(|consumer| consumer.stats(&self.inner.reads)).collect()
     }
 
     /// Lists the streams of a category, which is what stands before the first `-` of their names.
@@ -436,6 +492,15 @@ fn look_beside_a_writer(
 
 impl Inner {
     fn close(&self) -> Result<(), CloseError> {
+        // What they have come to is saved among the snapshots.
+        self.projections.close();
+        let closed = self.close_log();
+        // Only now: whoever follows the log sees all of it.
+        self.reads.watermark.close();
+        closed
+    }
+
+    fn close_log(&self) -> Result<(), CloseError> {
         let Some(writing) = &self.writing else { return Ok(()) };
         // Held to the end: whoever closes it at the same time returns when it is closed.
         let mut running = writing.threads.lock().unwrap_or_else(PoisonError::into_inner);

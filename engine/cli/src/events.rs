@@ -1,18 +1,26 @@
 //! Events on stdout, one line each.
 //!
-//! Owns the order and the end of what is printed. Calls the library's export for the shape; `export` and `query` call
-//! it.
+//! Owns the order and the end of what is printed. Calls the library's export for the shape; `export`, `query` and `tail`
+//! call it.
 
-use std::error::Error;
 use std::io::{self, BufWriter, Write};
 
 use stratalog::export::write_event;
 use stratalog::{Batch, ReadError};
 
-use crate::output::closed_is_fine;
+use crate::output::{OutputError, Reader, closed_is_fine};
 use crate::progress::{Progress, Unit};
 
 const OUTPUT_BUFFER_BYTES: usize = 1 << 18;
+
+/// Why not everything was printed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrintError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Output(#[from] OutputError),
+}
 
 /// How printing ended, if it did not reach the end.
 #[derive(Debug)]
@@ -31,26 +39,25 @@ pub(crate) enum Extent {
 }
 
 /// Prints batches up to the last; leaves out events before a position. What was read before an error is
-/// printed before it is told.
+/// printed before it is told. Says whether somebody is left to print to.
 pub(crate) fn print(
     extent: Extent,
     from: u64,
     next_batch: impl FnMut() -> Result<Option<Batch>, ReadError>,
-) -> Result<(), Box<dyn Error>> {
+) -> Result<Reader, PrintError> {
     let mut out = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, io::stdout().lock());
     match print_to(&mut out, extent, from, next_batch) {
-        Ok(()) => closed_is_fine(out.flush())?,
+        Ok(()) => Ok(closed_is_fine(out.flush())?),
         Err(Stop::Write(error)) => {
             // What is left in the buffer cannot be written either, and is not tried again.
             let _ = out.into_parts();
-            closed_is_fine(Err(error))?;
+            Ok(closed_is_fine(Err(error))?)
         }
         Err(Stop::Read(error)) => {
             closed_is_fine(out.flush())?;
-            return Err(error.into());
+            Err(error.into())
         }
     }
-    Ok(())
 }
 
 fn print_to(

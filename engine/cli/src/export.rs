@@ -16,11 +16,12 @@ pub(crate) fn run(directory: &Path, stream: Option<&str>, from: u64) -> Result<(
     match stream {
         None => {
             let mut reader = store.read_all().from(from).forward();
-            events::print(extent, 0, || reader.next_batch())
+            events::print(extent, 0, || reader.next_batch())?;
         }
         Some(stream) => {
             let mut reader = store.read_stream(stream).forward();
-            events::print(extent, from, || reader.next_batch())
+            events::print(extent, from, || reader.next_batch())?;
         }
     }
+    Ok(())
 }

@@ -2,8 +2,10 @@
 //!
 //! Owns what the user types and what the shell gets back. Calls one module for each subcommand.
 
+mod changes;
 mod events;
 mod export;
+mod filters;
 mod import;
 mod line;
 mod output;
@@ -11,6 +13,7 @@ mod progress;
 mod query;
 mod snapshots;
 mod stats;
+mod tail;
 mod time;
 mod verify;
 
@@ -27,7 +30,7 @@ const LOG_VARIABLE: &str = "STRATALOG_LOG";
 /// What clap ends with as well, where the arguments are wrong.
 const USAGE_STATUS: u8 = 2;
 
-/// Imports into, exports from, queries and looks after stratalog event stores.
+/// Imports into, exports from, queries, follows and looks after stratalog event stores.
 ///
 /// Exit status: 0 for good, 1 for damage, refusal or bad input, 2 for wrong usage. Everything but
 /// `import`, `snapshots DIR compact` and `snapshots DIR drop` only reads, and works beside a program that
@@ -90,6 +93,18 @@ enum Command {
         #[command(flatten)]
         conditions: query::Conditions,
     },
+    /// Prints the last events that meet all conditions, or those from a position on, in the lines of `export`.
+    ///
+    /// With `--follow` it then prints what is appended, as it becomes durable, also by another process, and also when
+    /// that closes the store and opens it again; every line is written out within a moment. It ends when it is
+    /// interrupted, and, with status 0, when nobody reads its output any more. To go on later where it ended, give
+    /// `--from` the position behind that of the last line.
+    Tail {
+        /// The store's directory.
+        dir: PathBuf,
+        #[command(flatten)]
+        wanted: tail::Wanted,
+    },
     /// Prints figures about a store.
     Stats {
         /// The store's directory.
@@ -142,6 +157,7 @@ fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Import { dir, file } => import::run(dir, file)?,
         Command::Export { dir, stream, from } => export::run(dir, stream.as_deref(), *from)?,
         Command::Query { dir, conditions } => query::run(dir, conditions)?,
+        Command::Tail { dir, wanted } => tail::run(dir, wanted)?,
         Command::Stats { dir, json } => stats::run(dir, *json)?,
         Command::Verify { dir, json } => return Ok(status(verify::run(dir, *json)?)),
         Command::Snapshots { dir, action } => return Ok(status(snapshots::run(dir, action)?)),

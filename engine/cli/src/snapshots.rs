@@ -28,7 +28,7 @@ const OUTPUT_BUFFER_BYTES: usize = 1 << 18;
 pub(crate) enum Action {
     /// Prints the snapshots that are kept, one a line, those of the same stream and state together, the newest first.
     ///
-    /// The fields, with tabs between them, are the stream, the name of its state, the version and the fingerprint of
+    /// The fields, with tabs between them, are the stream, or the projection with its lane, the name of its state, the version and the fingerprint of
     /// the state's structure, the version of the stream and the position that the snapshot reflects, when it was
     /// taken, and how many bytes the state has; the last line has totals. Damaged ones are left out: `verify` finds
     /// them. So are those that a program has taken a moment ago and not yet written to a file.

@@ -16,6 +16,7 @@ use super::leader::{Leader, Sealed};
 use super::live::LiveSegment;
 use super::stage::Staged as _;
 use super::ticket::{Outcome, Ticket};
+use super::watermark::Watermark;
 use crate::disk::{AlignedBuf, Disk, DiskFile, QueueWaker, QueuedWrite, WriteQueue};
 use crate::error::Poisoned;
 use crate::limits::{BATCH_BYTES_LARGE, BLOCK_BYTES, IN_FLIGHT_BATCHES_MAX, WITNESS_IDLE};
@@ -63,6 +64,7 @@ pub(crate) trait BatchSource: Send + Sync {
 pub(crate) struct Committer<S> {
     source: Arc<S>,
     leader: Arc<Mutex<Leader>>,
+    watermark: Arc<Watermark>,
     writes: Writes,
     /// Batches that were published, and of which nobody was told yet.
     ended: Vec<Arc<Ticket>>,
@@ -89,7 +91,8 @@ enum Queue {
 impl<S: BatchSource> Committer<S> {
     pub(crate) fn new(source: Arc<S>, leader: Arc<Mutex<Leader>>, disk: Arc<dyn Disk>) -> Self {
         let writes = Writes { disk, queue: Queue::Untried, in_flight: VecDeque::new() };
-        Self { source, leader, writes, ended: Vec::new() }
+        let watermark = Arc::clone(lock(&leader).watermark());
+        Self { source, leader, watermark, writes, ended: Vec::new() }
     }
 
     /// Writes batches until there are no more.
@@ -181,6 +184,7 @@ impl<S: BatchSource> Committer<S> {
         for ticket in self.ended.drain(..) {
             ticket.finish(Outcome::Durable);
         }
+        self.watermark.wake();
     }
 
     fn witness(&self, leader: &mut Leader) -> Result<(), Poisoned> {

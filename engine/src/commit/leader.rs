@@ -217,6 +217,11 @@ impl Leader {
         &self.live
     }
 
+    /// What it publishes with.
+    pub(crate) fn watermark(&self) -> &Arc<Watermark> {
+        &self.watermark
+    }
+
     /// Where the durable log ends.
     pub(crate) fn end(&self) -> CommitEnd {
         CommitEnd { chain: self.chain, durable_sequence: self.durable_sequence }

@@ -2,7 +2,9 @@
 
 mod append;
 mod decode;
+mod projection;
 mod snapshot;
+mod subscribe;
 
 use std::io;
 use std::path::PathBuf;
@@ -16,7 +18,9 @@ use crate::recovery::Refusal;
 use crate::typed::{Fingerprint, Unsuited};
 
 pub use decode::{DecodeError, DecodeReason};
+pub use projection::ProjectionError;
 pub use snapshot::SnapshotError;
+pub use subscribe::SubscribeError;
 
 pub use append::{
     AppendError, ConditionConflict, ConditionKind, Conflict, EventExists, FailedCheck,

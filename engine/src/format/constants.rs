@@ -43,6 +43,8 @@ pub(crate) const RECORD_DEFINITION: u8 = 0x40;
 
 /// Kinds of keys of snapshots.
 pub(crate) const KEY_STREAM: u8 = 1;
+/// The key of a snapshot names a projection and one of its lanes.
+pub(crate) const KEY_LANE: u8 = 2;
 
 /// Flags of an event frame: which optional parts it has, in this order. All others are refused;
 /// 0x40 is reserved for compressed and 0x80 for encrypted payloads.

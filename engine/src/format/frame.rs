@@ -220,6 +220,26 @@ impl<'a> Frame<'a> {
         Ok(Self { bytes, payload_at })
     }
 
+    /// The frame that fills `bytes` of the tail's memory, which holds nothing but what was encoded here or has been
+    /// [parsed](Frame::parse) before: only what tells where its parts are is looked at.
+    ///
+    /// # Errors
+    /// [`FormatError`], where the lengths do not fit.
+    #[inline]
+    pub(crate) fn settled(bytes: &'a [u8]) -> Result<Self, FormatError> {
+        let Some(rest) = bytes.len().checked_sub(FRAME_HEADER_BYTES) else {
+            return Err(FormatError::Short);
+        };
+        // The payload comes last, padded, and begins at a padded place.
+        let payload = pad(get_u32(bytes, 56) as usize);
+        if payload > rest {
+            return Err(FormatError::Field("payload"));
+        }
+        let payload_at = u32::try_from(bytes.len() - payload);
+        let payload_at = payload_at.map_err(|_| FormatError::Field("payload"))?;
+        Ok(Self { bytes, payload_at })
+    }
+
     /// A frame that [`Frame::parse`] has read before, with where its payload begins.
     #[inline]
     pub(crate) fn checked(bytes: &'a [u8], payload_at: u32) -> Self {

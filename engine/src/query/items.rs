@@ -227,6 +227,11 @@ impl Query {
         }
     }
 
+    /// Whether it asks for all events.
+    pub(crate) fn is_all(&self) -> bool {
+        self.wrong.is_none() && matches!(self.asked, Asked::All)
+    }
+
     /// What is wrong with it.
     pub(crate) fn check(&self) -> Result<(), InvalidQuery> {
         self.wrong.clone().map_or(Ok(()), Err)

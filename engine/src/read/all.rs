@@ -97,6 +97,11 @@ impl ReaderAll {
         Ok((!batch.is_empty()).then_some(batch))
     }
 
+    /// The position up to which everything was returned, forwards.
+    pub(crate) fn passed(&self) -> u64 {
+        self.next - 1
+    }
+
     /// Adds what this segment has of the events that are wanted.
     fn fill(
         &mut self,
@@ -107,9 +112,18 @@ impl ReaderAll {
         let first = segment.first_position();
         match segment {
             CatalogSegment::Live(live) => {
-                let end = first + u64::from(live.visible_events(upto));
+                let visible = live.visible_events(upto);
+                if !self.backward {
+                    let begin = ordinal(self.next, first);
+                    let end = self.read.span.limited(begin, visible);
+                    let (events, read) = batch.push_live_run(live, begin..end);
+                    self.next += u64::from(events);
+                    self.read.span.limit -= u64::from(events);
+                    return read;
+                }
+                let end = first + u64::from(visible);
                 while self.wants(batch, first..=end.saturating_sub(1)) {
-                    batch.push_live(live, ordinal(self.next, first), self.next)?;
+                    batch.push_live(live, ordinal(self.next, first))?;
                     self.advance();
                 }
                 Ok(())

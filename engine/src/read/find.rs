@@ -38,8 +38,7 @@ impl Reads {
         for live in catalog.live().rev() {
             let visible = live.visible_events(watermark);
             for ordinal in live.index.ids(hash).filter(|ordinal| *ordinal < visible) {
-                let position = live.first_position + u64::from(ordinal);
-                if batch.push_live_if(live, ordinal, position, |frame| frame.id() == id)? {
+                if batch.push_live_if(live, ordinal, |frame| frame.id() == id)? {
                     return Ok(only(&batch));
                 }
             }

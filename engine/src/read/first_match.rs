@@ -131,7 +131,7 @@ impl Reads {
         for ordinal in candidates.into_iter().flatten().map_while(Result::ok) {
             let position = first + u64::from(ordinal);
             if ordinal < durable {
-                if is_match(query, live, ordinal, position)? {
+                if is_match(query, live, ordinal)? {
                     return Ok(Some(FirstMatch::At(position)));
                 }
             } else if query.matches_terms(|hash, term| live.index.has(ordinal, hash, term)) {
@@ -143,14 +143,9 @@ impl Reads {
 }
 
 /// Whether a durable event matches.
-fn is_match(
-    query: &Prepared,
-    live: &LiveSegment,
-    ordinal: u32,
-    position: u64,
-) -> Result<bool, ReadError> {
+fn is_match(query: &Prepared, live: &LiveSegment, ordinal: u32) -> Result<bool, ReadError> {
     let mut batch = Batch::default();
-    batch.push_live_if(live, ordinal, position, |frame| {
+    batch.push_live_if(live, ordinal, |frame| {
         let event_type = live.types.get(frame.type_ref());
         event_type.is_some_and(|known| matches(query, frame, &known.name))
     })

@@ -150,7 +150,7 @@ fn look_in_live(
                 continue;
             }
             let mut batch = Batch::default();
-            if batch.push_live_if(live, candidate, position, |frame| frame.id() == sought.id)? {
+            if batch.push_live_if(live, candidate, |frame| frame.id() == sought.id)? {
                 found.extend(only(&batch).map(|view| (number, FoundId::Durable(view))));
                 break;
             }

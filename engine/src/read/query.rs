@@ -136,6 +136,11 @@ impl ReaderQuery {
         Position(self.head)
     }
 
+    /// The position up to which everything that matches was returned, forwards.
+    pub(crate) fn passed(&self) -> u64 {
+        self.next - 1
+    }
+
     /// Adds what matches, part by part of the log.
     fn fill_from(
         &mut self,
@@ -205,7 +210,7 @@ impl ReaderQuery {
                 let event_type = live.types.get(frame.type_ref());
                 event_type.is_some_and(|known| matches(query, frame, &known.name))
             };
-            if batch.push_live_if(live, ordinal, position, is_wanted)? {
+            if batch.push_live_if(live, ordinal, is_wanted)? {
                 self.read.span.limit -= 1;
             }
             self.pass(position);

@@ -31,6 +31,12 @@ impl Span {
         self.upto = position.0.saturating_sub(1);
     }
 
+    /// The end of the next so many places from `begin` on, at most `end`, of which the limit allows all.
+    #[inline]
+    pub(super) fn limited(&self, begin: u32, end: u32) -> u32 {
+        end.min(begin.saturating_add(u32::try_from(self.limit).unwrap_or(u32::MAX)))
+    }
+
     /// Whether it has this position, where the head is the last one that can be seen.
     #[inline]
     pub(super) fn contains(&self, position: u64, head: u64) -> bool {

@@ -167,7 +167,7 @@ impl ReaderStream {
         while !batch.is_full() && self.read.limit > 0 {
             let ordinal = if self.backward { wanted.next_back() } else { wanted.next() };
             let Some((ordinal, version)) = ordinal.zip(self.next) else { break };
-            batch.push_live(live, ordinal, live.first_position + u64::from(ordinal))?;
+            batch.push_live(live, ordinal)?;
             self.advance(version);
         }
         Ok(())

@@ -10,6 +10,7 @@ use super::segments::{NotCompacted, NotWritten, Slack};
 use super::verify::SnapshotVerification;
 use crate::error::SnapshotError;
 use crate::event::{Position, Timestamp, check_stream};
+use crate::format::constants::{KEY_LANE, KEY_STREAM};
 use crate::format::snapshot::SnapshotRecord;
 use crate::typed::Fingerprint;
 
@@ -35,15 +36,17 @@ pub struct Snapshots(Arc<Room>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SnapshotInfo {
-    /// The stream.
+    /// The stream; where it is of a projection, that one's name with the number of its lane and how many there are.
     pub stream: String,
+    /// Whether it is of a lane of a [projection](crate::Projection).
+    pub is_of_projection: bool,
     /// The name of its state's type, or the one that its fold has in its place.
     pub state: String,
     /// The version of the state's structure.
     pub state_version: u32,
     /// The fingerprint of its layout.
     pub fingerprint: Fingerprint,
-    /// The version of the stream that it reflects.
+    /// The version of the stream that it reflects; that of its last event in its own stream, where it is of a projection.
     pub version: u64,
     /// The position of the last event that is in it.
     pub position: Position,
@@ -68,6 +71,7 @@ impl SnapshotInfo {
         let (key, stamp, fields) = (record.key(), record.stamp(), record.fields());
         Self {
             stream: String::from_utf8_lossy(key.key).into_owned(),
+            is_of_projection: key.kind == KEY_LANE,
             state: String::from_utf8_lossy(key.state).into_owned(),
             state_version: fields.state_version,
             fingerprint: Fingerprint::from_number(fields.fingerprint),
@@ -172,6 +176,7 @@ impl Snapshots {
         // Of any: an older one is used where those that are kept are damaged.
         self.0.segments.account(|whence, entry, _| {
             if let Some(record) = whence.record(entry)
+                && record.key().kind == KEY_STREAM
                 && record.key().key == stream.as_bytes()
             {
                 states.insert(entry.hash);

@@ -1,13 +1,18 @@
 //! What a snapshot is of.
+//!
+//! Owns the two kinds of keys: a stream, under the name of the fold of its events, and a lane of a projection, under the name
+//! of its state's type.
 
 use super::fold::Fold;
+use crate::error::SnapshotError;
 use crate::event::{InvalidName, check_stream};
-use crate::format::constants::KEY_STREAM;
+use crate::format::constants::{KEY_LANE, KEY_STREAM};
 use crate::format::snapshot::RecordKey;
 
-/// A stream, under the name of the fold of its events.
+/// See the module.
 #[derive(Debug, Clone)]
 pub(crate) struct Key {
+    kind: u8,
     stream: Box<str>,
     fold: &'static str,
     hash: u64,
@@ -22,11 +27,26 @@ impl Key {
     }
 
     pub(super) fn new(stream: &str, fold: &'static str) -> Self {
-        let mut key = Self { stream: stream.into(), fold, hash: 0 };
+        Self::of_kind(KEY_STREAM, stream.into(), fold)
+    }
+
+    /// A lane, of so many, of the projection of this name.
+    pub(crate) fn of_lane(name: &str, state: &'static str, lane: usize, lanes: usize) -> Self {
+        Self::of_kind(KEY_LANE, format!("{name}, lane {lane} of {lanes}").into(), state)
+    }
+
+    fn of_kind(kind: u8, stream: Box<str>, fold: &'static str) -> Self {
+        let mut key = Self { kind, stream, fold, hash: 0 };
         key.hash = key.record().hash();
         key
     }
 
+    /// What is told where archiving the state has panicked.
+    pub(crate) fn panicked(&self, message: Box<str>) -> SnapshotError {
+        SnapshotError::Panicked { stream: self.stream.clone(), state: self.fold.into(), message }
+    }
+
+    /// The stream, or the projection with its lane.
     pub(super) fn stream(&self) -> &str {
         &self.stream
     }
@@ -41,6 +61,6 @@ impl Key {
     }
 
     pub(crate) fn record(&self) -> RecordKey<'_> {
-        RecordKey { kind: KEY_STREAM, key: self.stream.as_bytes(), state: self.fold.as_bytes() }
+        RecordKey { kind: self.kind, key: self.stream.as_bytes(), state: self.fold.as_bytes() }
     }
 }

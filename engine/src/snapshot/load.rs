@@ -161,7 +161,7 @@ pub(super) enum Unused {
 
 impl Unused {
     /// Counts it, and says so.
-    fn note(&self, room: &Room, key: &Key, stamp: &Stamp) {
+    pub(super) fn note(&self, room: &Room, key: &Key, stamp: &Stamp) {
         let figures = &room.segments.figures;
         let (figure, why): (&Count, _) = match self {
             Self::Foreign => (&figures.foreign, "the log has another event there, or none"),

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use super::handle::SnapshotInfo;
-use super::load::stamp_of;
 use super::room::Room;
 use super::segments::SealedSegment;
 use crate::disk::read_whole;
@@ -17,7 +16,6 @@ use crate::format::snapshot::{
     records,
 };
 use crate::limits::{BLOCK, BLOCK_BYTES};
-use crate::read::ReadStream;
 
 /// What a verification of snapshots found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -119,9 +117,9 @@ impl SnapshotVerification {
             // Taken by the writer beside us, of events that are not shown here.
             return Ok(());
         }
-        let read = ReadStream::new(Arc::clone(&room.reads), &info.stream).from(info.version);
-        let what = match read.limit(1).forward().next_batch() {
-            Ok(Some(batch)) if batch.get(0).is_some_and(|e| stamp_of(&e) == record.stamp()) => {
+        let stream = (!info.is_of_projection).then_some(&*info.stream);
+        let what = match room.stamp_at(info.position.get(), stream) {
+            Ok(found) if found == Some(record.stamp()) => {
                 self.snapshots += 1;
                 return Ok(());
             }
@@ -130,8 +128,10 @@ impl SnapshotVerification {
             Err(error) => error.to_string(),
         };
         self.findings.push(format!(
-            "{name}: the snapshot of stream {:?} at version {} (offset {offset}): {what}",
-            info.stream, info.version
+            "{name}: the snapshot of {} {:?} at position {} (offset {offset}): {what}",
+            if info.is_of_projection { "projection" } else { "stream" },
+            info.stream,
+            info.position,
         ));
         Ok(())
     }

@@ -290,6 +290,7 @@ impl Writer {
                     }
                 }
                 ticket.finish(Outcome::Durable);
+                self.reads.watermark.wake();
                 self.room.notify(usize::MAX);
                 if full {
                     self.maintainer.ring();

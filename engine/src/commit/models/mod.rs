@@ -5,6 +5,7 @@
 //! `RUSTFLAGS="--cfg stratalog_loom" cargo test --release -p stratalog --lib models`.
 
 mod leading;
+mod sleeping;
 
 use std::sync::atomic::{AtomicUsize, Ordering as StdOrdering};
 use std::sync::{Arc, Weak};

@@ -225,18 +225,21 @@ impl Segments {
     }
 
     /// Writes what is in memory only, so that a crash of the process does not lose it.
-    pub(crate) fn flush(&self) {
+    ///
+    /// # Errors
+    /// [`NotWritten`].
+    pub(crate) fn flush(&self) -> Result<(), NotWritten> {
         let mut writing = self.lock();
         if !writing.open.as_ref().is_some_and(|open| open.is_dirty) {
-            return;
+            return Ok(());
         }
-        let _ = self.guarded(&mut writing, |_, writing| {
+        self.guarded(&mut writing, |_, writing| {
             let Some(open) = &mut writing.open else { return Ok(()) };
             let name = names::open_snapshots(open.number);
             open.writer.flush().map_err(FileError::at("writing", &name))?;
             open.is_dirty = false;
             Ok(())
-        });
+        })
     }
 
     /// Seals the open segment, if there is one with something in it: for closing, and before a compaction of everything.

@@ -209,7 +209,8 @@ impl Room {
         loop {
             match self.takers.queue.next(IDLE) {
                 Next::Stop => return,
-                Next::Idle => self.segments.flush(),
+                // It was counted.
+                Next::Idle => drop(self.segments.flush()),
                 Next::Job(job) => {
                     let bytes = job.bytes();
                     let Job { key, folding, due_at, ready, slots } = *job;
@@ -373,7 +374,7 @@ fn failed(key: &Key, error: LoadError) -> SnapshotError {
     SnapshotError::Load { stream: key.stream().into(), cause: Arc::new(error) }
 }
 
-fn not_written(key: &Key, why: NotWritten) -> SnapshotError {
+pub(super) fn not_written(key: &Key, why: NotWritten) -> SnapshotError {
     match why {
         NotWritten::File(error) => error.into(),
         NotWritten::NotNow | NotWritten::Overtaken => {
