@@ -91,6 +91,10 @@ pub const READ_BATCH_BYTES: usize = 1 << 20;
 /// The default of [`Subscribe::falls_behind`](crate::Subscribe::falls_behind): a subscriber that was caught up and has so
 /// many events to read is told that it has fallen behind.
 pub const SUBSCRIBER_BEHIND_DEFAULT: u64 = 65_536;
+/// How much of the log's tail may be kept in memory by batches and views alone before an
+/// [`EventView`](crate::EventView) is a copy of its event: 64 MiB. What they keep is counted once its segment is sealed, so that
+/// as much may come to it as is not sealed yet.
+pub const PINNED_BYTES_MAX: u64 = 64 << 20;
 /// The most items in one [`Query`](crate::Query).
 pub const QUERY_ITEMS_MAX: usize = 64;
 /// The most event types, and the most tags, in one item of a [`Query`](crate::Query).

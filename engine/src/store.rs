@@ -103,6 +103,7 @@ impl Store {
             store: manifest.current().store,
             catalogs: Arc::clone(&catalogs),
             watermark: Arc::clone(&watermark),
+            pool: Arc::default(),
         });
         let figures = Arc::new(Figures::default());
         let commits = Some(Arc::clone(&figures));
@@ -173,6 +174,7 @@ impl Store {
             disk,
             catalogs: Arc::new(Catalogs::new(catalog, rebuilding)),
             watermark: Arc::new(Watermark::new(watermark)),
+            pool: Arc::default(),
         });
         let snapshots = Room::open(Arc::clone(&reads), options.snapshot_options(), None)?;
         Ok(Self::of(reads, found.case, Vec::new(), snapshots, None))
@@ -415,6 +417,13 @@ impl Store {
     /// What was written since the store was opened; all zero where it is open for reading only.
     pub fn write_stats(&self) -> WriteStats {
         self.inner.writing.as_ref().map(|writing| writing.figures.read()).unwrap_or_default()
+    }
+
+    /// How many bytes of the log's tail are kept in memory by batches and [views](crate::EventView) alone: their segments were
+    /// sealed since, and nobody else needs them. Above [`PINNED_BYTES_MAX`](crate::limits::PINNED_BYTES_MAX) a new view is a copy
+    /// of its event.
+    pub fn pinned_bytes(&self) -> u64 {
+        self.inner.reads.pool.pinned_bytes()
     }
 
     /// One line on what carries the store: which backend, where, and how it writes.

@@ -90,6 +90,21 @@ impl Chunk {
         }))
     }
 
+    /// How many bytes of chunks, all together, are in memory for readers only.
+    pub(crate) fn pinned_bytes(&self) -> u64 {
+        self.pool.pinned_bytes()
+    }
+
+    /// A segment holds it from now on.
+    pub(super) fn is_held(&self) {
+        self.pool.holds(self.memory().blocks.len() as u64);
+    }
+
+    /// The segment that held it has gone.
+    pub(super) fn is_let_go(&self) {
+        self.pool.lets_go(self.memory().blocks.len() as u64);
+    }
+
     fn memory(&self) -> &Memory {
         self.memory.as_ref().expect("it is taken out when the chunk is dropped")
     }

@@ -6,6 +6,7 @@
 //! in the catalog; readers that hold a chunk keep that chunk.
 
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::append_vec::AppendVec;
@@ -108,12 +109,14 @@ impl LiveSegment {
     ) -> io::Result<ChunkRef> {
         let base = crate::format::align_down(start, crate::limits::BLOCK);
         let chunk = Chunk::new(pool, &self.key, base, bytes)?;
+        chunk.is_held();
         self.chunks.push(Placed { start, chunk: ChunkRef::clone(&chunk) });
         Ok(chunk)
     }
 
     /// Adds memory that holds the records from `start` on already. Called by the loader.
     pub(super) fn add_filled_chunk(&self, start: u64, chunk: ChunkRef) {
+        chunk.is_held();
         self.chunks.push(Placed { start, chunk });
     }
 
@@ -202,6 +205,11 @@ impl LiveSegment {
         )
     }
 
+    /// Where these events stand, one after the other, as far as there are any.
+    pub(crate) fn offsets(&self, ordinals: Range<u32>) -> impl Iterator<Item = u64> {
+        self.index.offsets(ordinals).map(|units| u64::from(units) * RECORD_ALIGN as u64)
+    }
+
     /// What is durable of it.
     pub(crate) fn content(&self) -> SegmentContent {
         *self.content.lock().unwrap_or_else(PoisonError::into_inner)
@@ -215,5 +223,13 @@ impl LiveSegment {
     /// Records what has become durable. Called by the committer and by recovery.
     pub(crate) fn set_content(&self, content: SegmentContent) {
         *self.content.lock().unwrap_or_else(PoisonError::into_inner) = content;
+    }
+}
+
+impl Drop for LiveSegment {
+    fn drop(&mut self) {
+        for placed in self.chunks.iter() {
+            placed.chunk.is_let_go();
+        }
     }
 }

@@ -199,6 +199,12 @@ impl LiveIndex {
         self.offsets.get(ordinal).map(|offset| offset.load(Ordering::Relaxed))
     }
 
+    /// Where the frames of these events begin, as [`LiveIndex::offset`], as far as there are any.
+    pub(crate) fn offsets(&self, ordinals: Range<u32>) -> impl Iterator<Item = u32> {
+        let events = ordinals.start..ordinals.end.min(self.events());
+        self.offsets.slots(events).map(|offset| offset.load(Ordering::Relaxed))
+    }
+
     /// The postings that the term has by now; of a tag, those of all tags that share its hash.
     pub(crate) fn lookup(&self, hash: TermHash, term: Term<'_>) -> Option<LivePostings<'_>> {
         if term.kind == TermKind::Tag {

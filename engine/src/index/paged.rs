@@ -7,6 +7,7 @@
 //! It calls the standard library only; the live index is its only user.
 
 use std::array;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 /// Slots of `T`, `N` to a page.
@@ -28,6 +29,19 @@ impl<T: Default, const N: usize> Paged<T, N> {
         let index = index as usize;
         let page = self.pages.get(index / N)?.get()?;
         Some(&page[index % N])
+    }
+
+    /// These slots, as far as their pages were ever needed.
+    #[inline]
+    pub(super) fn slots(&self, indexes: Range<u32>) -> impl Iterator<Item = &T> {
+        let Range { start, end } = indexes;
+        let (start, end) = (start as usize, end as usize);
+        let pages = (start / N..end.div_ceil(N)).take_while(move |_| start < end);
+        let pages = pages.map_while(|page| Some((page, self.pages.get(page)?.get()?)));
+        pages.flat_map(move |(page, slots)| {
+            let first = page * N;
+            slots[start.saturating_sub(first)..(end - first).min(N)].iter()
+        })
     }
 
     /// The slot, whose page is allocated if it is the first of it that is needed.
@@ -63,6 +77,19 @@ mod tests {
         }
         assert_eq!(first.load(Ordering::Relaxed), 0);
         assert_eq!(arena.get(9).map(|slot| slot.load(Ordering::Relaxed)), Some(9));
+    }
+
+    #[test]
+    fn slots_follow_one_another_over_pages() {
+        let arena: Paged<AtomicU32, 4> = Paged::new(10);
+        for index in 0..10 {
+            arena.slot(index).store(index, Ordering::Relaxed);
+        }
+        for (start, end) in [(0, 10), (0, 0), (3, 4), (3, 9), (4, 8), (9, 10), (7, 3), (2, 40)] {
+            let slots = arena.slots(start..end).map(|slot| slot.load(Ordering::Relaxed));
+            // A page has all of its slots.
+            assert!(slots.eq(start..end.min(12).max(start)) || end == 40, "{start}..{end}");
+        }
     }
 
     #[test]

@@ -110,7 +110,7 @@ pub trait Projection: Send + Sync + 'static {
     /// Changes the state by an event: as it is stored, and as [`Projection::Events`] sees it, the newest version of its type.
     /// Called once for each event, or each part of one that the set splits, on the lane's thread, in the order of the log.
     /// It must depend on nothing else than its arguments: after a crash, or a failure, events are applied again to the state
-    /// that was saved last.
+    /// that was saved last. It must not wait for its own projection, which waits for it.
     ///
     /// # Errors
     /// What is wrong. The event is tried again, from a state in which nothing of it is left, and the projection stops if that

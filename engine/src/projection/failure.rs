@@ -8,7 +8,8 @@ use crate::error::{DecodeError, ReadError};
 use crate::event::Position;
 
 /// A projection could not apply an event, or not read it. While it is tried again, [`Projected::status`] shows it; where
-/// that does not help, the projection has stopped at the event before. Others go on.
+/// that does not help, the projection has stopped: the lane of the event before it, its other lanes where they were then. Other
+/// projections go on.
 ///
 /// Mend what is wrong, and [resume](super::Projected::resume) it; or start it anew with what was mended.
 ///

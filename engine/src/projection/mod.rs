@@ -3,8 +3,8 @@
 //! Owns [`Projection`], what a user writes, and how it runs: in lanes, each a thread with a cursor of its own over the log
 //! and a state of its own, in which the events of a key keep their order. A lane's state and its position move together:
 //! both are saved as one record through the store of snapshots, and what came after it is replayed, so that each event is in
-//! the state exactly once, whatever happens. `lane` applies, `held` is what is shared of a lane's state, `cut` has all lanes do
-//! something at one position, `shared` is a running projection, and `registry` the list of them. Calls `subscribe` for
+//! the state exactly once, whatever happens. `lane` applies, `held` is what is shared of a lane's state, `shared` is a
+//! running projection, and has all lanes do something at one position, and `registry` is the list of them. Calls `subscribe` for
 //! events and `snapshot` to keep states; `store` hands it to users. Nothing that appends knows of it.
 
 mod alarm;

@@ -21,6 +21,9 @@ use crate::read::Reads;
 use crate::snapshot::{Kept, Key, Room};
 use crate::subscribe::{Consumers, Source};
 
+/// What cannot be saved is not tried again without end.
+const SAVE_AFTER_MIN: Duration = Duration::from_millis(10);
+
 /// How a projection runs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
@@ -77,14 +80,15 @@ impl<P: Projection> Project<P> {
         self
     }
 
-    /// After which time they are saved as well, if there was anything. Default [`PROJECTION_SAVE_AFTER_DEFAULT`]. A state is
+    /// After which time they are saved as well, if there was anything. At least 10 ms, default [`PROJECTION_SAVE_AFTER_DEFAULT`]. A state is
     /// archived on its lane's thread.
     pub fn save_after(mut self, time: Duration) -> Self {
-        self.settings.save_after = time;
+        self.settings.save_after = time.max(SAVE_AFTER_MIN);
         self
     }
 
-    /// How often an event that failed is tried again before the projection stops. Default [`PROJECTION_RETRIES_DEFAULT`].
+    /// How often an event that failed is tried again before the projection stops. Default [`PROJECTION_RETRIES_DEFAULT`]. One
+    /// that failed among others is tried by itself once at least, so that those before it are applied.
     pub fn retries(mut self, retries: u32) -> Self {
         self.settings.retries = retries;
         self

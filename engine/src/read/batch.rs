@@ -4,11 +4,16 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use rkyv::util::AlignedVec;
+
 use super::event::EventRef;
 use super::upcasts::Upcasts;
 use crate::commit::{ChunkRef, TypeTable};
 use crate::disk::Mapping;
 use crate::format::frame::Frame;
+use crate::format::scan::record_at;
+use crate::limits::PINNED_BYTES_MAX;
+use crate::sync::{prefetch, prefetch_all};
 
 /// Memory that holds frames of one segment.
 #[derive(Debug, Clone)]
@@ -17,6 +22,8 @@ pub(super) enum Memory {
     Chunk(ChunkRef),
     /// A sealed segment.
     Mapped(Mapping),
+    /// One frame, copied: its place in the segment is as if it began there.
+    Copied(Arc<AlignedVec>),
 }
 
 /// [`Memory`] that is not shared yet: a batch counts a reference for each source, not for each event.
@@ -41,6 +48,52 @@ impl Source {
             Memory::Mapped(map) => {
                 map.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
             }
+            Memory::Copied(frame) => {
+                frame.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
+            }
+        }
+    }
+
+    /// The frame of an event; `None` where the memory has it not.
+    #[inline]
+    fn frame(&self, entry: &Entry) -> Option<Frame<'_>> {
+        if entry.bytes > 0 {
+            let bytes = self.bytes(entry.offset..entry.offset + u64::from(entry.bytes))?;
+            return Some(Frame::checked(bytes, entry.payload_at));
+        }
+        let Memory::Chunk(chunk) = &self.memory else { return None };
+        let known = chunk.published(entry.offset..chunk.published_end())?;
+        Frame::settled(record_at(known, 0).ok()?).ok()
+    }
+
+    /// An owner of one event's memory, with where the event is in it: this memory, or a copy of the event where what readers keep
+    /// of the tail is too much already.
+    pub(super) fn owned(&self, entry: &Entry, frame: &Frame<'_>) -> (Self, Entry) {
+        if let Memory::Chunk(chunk) = &self.memory
+            && chunk.pinned_bytes() > PINNED_BYTES_MAX
+        {
+            let mut copy = AlignedVec::with_capacity(frame.bytes().len());
+            copy.extend_from_slice(frame.bytes());
+            let bytes = to_u32(copy.len());
+            let (payload_at, type_ref) = (frame.payload_at(), entry.type_ref(frame));
+            let entry = Entry { source: 0, payload_at, offset: 0, bytes, type_ref };
+            let memory = Memory::Copied(Arc::new(copy));
+            return (Self { memory, types: Arc::clone(&self.types) }, entry);
+        }
+        (self.clone(), *entry)
+    }
+
+    /// Has the processor fetch where an event begins, if it is in the tail's memory: its header, and mostly where its payload
+    /// begins.
+    #[inline]
+    fn prefetch(&self, entry: &Entry) {
+        const BYTES: usize = 128;
+        if let Memory::Chunk(chunk) = &self.memory
+            && let Some(bytes) = chunk.published(entry.offset..entry.offset + BYTES as u64)
+            && let Some(bytes) = bytes.first_chunk::<BYTES>()
+        {
+            prefetch_all(bytes);
+            prefetch(&bytes[BYTES / 2]);
         }
     }
 }
@@ -72,8 +125,23 @@ pub(super) struct Entry {
     /// Where its payload begins in its frame.
     pub payload_at: u32,
     pub offset: u64,
+    /// 0 where the frame says by itself what it is: in the tail's memory, which does not change.
     pub bytes: u32,
     pub type_ref: u32,
+}
+
+impl Entry {
+    /// Of a frame in the tail's memory, which was not looked at.
+    #[inline]
+    pub(super) fn unread(source: u32, offset: u64) -> Self {
+        Self { source, payload_at: 0, offset, bytes: 0, type_ref: 0 }
+    }
+
+    /// The type of its event, by its number in the segment.
+    #[inline]
+    pub(super) fn type_ref(&self, frame: &Frame<'_>) -> u32 {
+        if self.bytes == 0 { frame.type_ref() } else { self.type_ref }
+    }
 }
 
 /// Events that were read together, and the memory that they are in: nothing was copied.
@@ -160,6 +228,15 @@ impl Batch {
     }
 }
 
+impl Batch {
+    /// Adds frames of the tail's memory, of which only is known where they begin, and about how many bytes they have.
+    #[inline]
+    pub(super) fn push_unread(&mut self, source: u32, offset: u64) {
+        self.entries.push(Entry::unread(source, offset));
+        self.upcasts.grow();
+    }
+}
+
 /// A number that has a limit far below 2³².
 #[inline]
 fn to_u32(number: usize) -> u32 {
@@ -194,7 +271,16 @@ impl<'a> Iterator for BatchIter<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<EventRef<'a>> {
-        self.batch.get(self.range.next()?)
+        /// Memory is this many events away from the processor.
+        const AHEAD: usize = 24;
+        let index = self.range.next()?;
+        if let Some(ahead) = self.batch.entries.get(index + AHEAD)
+            && ahead.bytes == 0
+            && let Some(source) = self.batch.sources.get(ahead.source as usize)
+        {
+            source.prefetch(ahead);
+        }
+        self.batch.get(index)
     }
 
     #[inline]
@@ -222,8 +308,7 @@ impl<'a> EventRef<'a> {
         upcasts: &'a Upcasts,
         place: u32,
     ) -> Option<Self> {
-        let bytes = source.bytes(entry.offset..entry.offset + u64::from(entry.bytes))?;
-        let frame = Frame::checked(bytes, entry.payload_at);
+        let frame = source.frame(entry)?;
         Some(Self { frame, source, entry, upcasts, place })
     }
 }

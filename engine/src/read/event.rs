@@ -66,7 +66,7 @@ impl<'a> EventRef<'a> {
 
     #[inline]
     pub(crate) fn stored_type(&self) -> &'a EventType {
-        let Some(event_type) = self.source.types.get(self.entry.type_ref) else {
+        let Some(event_type) = self.source.types.get(self.entry.type_ref(&self.frame)) else {
             unreachable!("the type is defined: it was when the event was read")
         };
         event_type
@@ -142,7 +142,8 @@ impl<'a> EventRef<'a> {
     /// An owner of this event, for another thread or a later time.
     #[inline]
     pub fn to_view(&self) -> EventView {
-        EventView { source: self.source.clone(), entry: *self.entry, upcasts: Upcasts::of(1) }
+        let (source, entry) = self.source.owned(self.entry, &self.frame);
+        EventView { source, entry, upcasts: Upcasts::of(1) }
     }
 }
 
@@ -161,7 +162,9 @@ impl fmt::Debug for EventRef<'_> {
 /// A stored event that owns its memory, by reference counting: `Send`, `'static`, cheap to clone.
 ///
 /// It keeps alive what the event is in: one part of the log's tail in memory (about 1 MiB, or one append
-/// if that was larger), or the mapping of one sealed file, which costs no memory of its own.
+/// if that was larger), or the mapping of one sealed file, which costs no memory of its own. Where readers keep more than
+/// [`PINNED_BYTES_MAX`](crate::limits::PINNED_BYTES_MAX) of the tail alive, it is a copy of the event instead; see
+/// [`Store::pinned_bytes`](crate::Store::pinned_bytes).
 #[derive(Debug, Clone)]
 pub struct EventView {
     source: Source,

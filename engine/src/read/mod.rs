@@ -30,7 +30,7 @@ pub use stream::{ReadStream, ReaderStream};
 pub use streams::ReaderStreams;
 pub use typed::{Looked, Typed};
 
-use crate::commit::Watermark;
+use crate::commit::{ChunkPool, Watermark};
 use crate::disk::Disk;
 use crate::error::ReadError;
 use crate::format::checksum::StoreId;
@@ -43,6 +43,8 @@ pub(crate) struct Reads {
     pub store: StoreId,
     pub catalogs: Arc<Catalogs>,
     pub watermark: Arc<Watermark>,
+    /// Where the tail's memory comes from.
+    pub pool: Arc<ChunkPool>,
 }
 
 /// Why a reader stopped before it had what it wanted.

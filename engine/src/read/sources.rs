@@ -6,12 +6,10 @@ use super::batch::{Batch, MemoryRef};
 use crate::commit::{ChunkRef, LiveSegment};
 use crate::error::{DamageReason, ReadError};
 use crate::format::FormatError;
-use crate::format::constants::FRAME_HEADER_BYTES;
 use crate::format::frame::Frame;
 use crate::format::scan::record_at;
 use crate::limits::{READ_BATCH_BYTES, READ_BATCH_EVENTS};
 use crate::log::{OpenSegment, SealedSegment};
-use crate::sync::prefetch_all;
 
 impl Batch {
     /// Whether a reader ends the batch here.
@@ -56,7 +54,7 @@ impl Batch {
     }
 
     /// Adds events of a live segment that follow one another, all below the watermark, until the batch is full; says how
-    /// many. What an error is about is behind those.
+    /// many. They are not looked at. What an error is about is behind those.
     ///
     /// # Errors
     /// As [`Batch::push_live`].
@@ -65,42 +63,46 @@ impl Batch {
         live: &LiveSegment,
         ordinals: Range<u32>,
     ) -> (u32, Result<(), ReadError>) {
-        /// The header of the frame so many events ahead is fetched into the processor's cache.
-        const AHEAD: u32 = 12;
         let Range { start: begin, end: last } = ordinals;
-        // The chunk of the event before: most are in the same one.
-        let mut known: Option<(&ChunkRef, u64, u32)> = None;
-        for ordinal in begin..last {
-            if self.is_full() {
-                return (ordinal - begin, Ok(()));
-            }
-            let damaged = |error| live_damage(live, ordinal, error);
-            let Some(offset) = live.offset(ordinal) else {
-                return (ordinal - begin, Err(damaged(FormatError::Short)));
+        let mut ordinal = begin;
+        while ordinal < last && !self.is_full() {
+            let offset = live.offset(ordinal).unwrap_or_default();
+            let Some(chunk) = live.chunk_at(offset).filter(|chunk| offset < chunk.published_end())
+            else {
+                let damaged = live_damage(live, ordinal, FormatError::Short);
+                return (ordinal - begin, Err(damaged));
             };
-            let (chunk, end, source) = match known {
-                Some(known) if offset < known.1 => known,
-                _ => {
-                    let Some(chunk) = live.chunk_at(offset) else {
-                        return (ordinal - begin, Err(damaged(FormatError::Short)));
-                    };
-                    let source = self.source(MemoryRef::Chunk(chunk), &live.types);
-                    *known.insert((chunk, chunk.published_end(), source))
-                }
-            };
-            if let Some(ahead) = live.offset(ordinal + AHEAD)
-                && let Some(header) = chunk.published(ahead..ahead + FRAME_HEADER_BYTES as u64)
-                && let Some(header) = header.first_chunk::<FRAME_HEADER_BYTES>()
-            {
-                prefetch_all(header);
-            }
-            let bytes = chunk.published(offset..end).unwrap_or_default();
-            match record_at(bytes, 0).and_then(Frame::settled) {
-                Ok(frame) => self.push(source, offset, &frame),
-                Err(error) => return (ordinal - begin, Err(damaged(error))),
-            }
+            let source = self.source(MemoryRef::Chunk(chunk), &live.types);
+            ordinal += self.push_run_of(live, chunk, source, ordinal..last);
         }
-        (last.saturating_sub(begin), Ok(()))
+        (ordinal - begin, Ok(()))
+    }
+
+    /// Adds those of the events that are in one chunk, where the first of them is, until the batch is full.
+    fn push_run_of(
+        &mut self,
+        live: &LiveSegment,
+        chunk: &ChunkRef,
+        source: u32,
+        ordinals: Range<u32>,
+    ) -> u32 {
+        let room = READ_BATCH_EVENTS - self.entries.len().min(READ_BATCH_EVENTS);
+        let room = ordinals.len().min(room);
+        self.reserve(room);
+        let (end, bytes_max) = (chunk.published_end(), READ_BATCH_BYTES - self.bytes);
+        let first = live.offset(ordinals.start).unwrap_or_default();
+        let (mut events, mut behind) = (0, first);
+        for offset in live.offsets(ordinals).take(room) {
+            // The next one is in another chunk, or it is enough.
+            if offset >= end || to_usize(offset - first) > bytes_max {
+                break;
+            }
+            self.push_unread(source, offset);
+            (events, behind) = (events + 1, offset);
+        }
+        let last = record_at(chunk.published(behind..end).unwrap_or_default(), 0);
+        self.bytes += to_usize(behind - first) + last.map_or(0, <[u8]>::len);
+        events
     }
 
     /// As [`Batch::push_live`], if the event is wanted; says whether it was.
@@ -137,4 +139,8 @@ fn live_damage(live: &LiveSegment, ordinal: u32, error: FormatError) -> ReadErro
         last_position: position,
         reason: DamageReason::Format(error),
     }
+}
+
+fn to_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }

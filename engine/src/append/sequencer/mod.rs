@@ -118,7 +118,7 @@ pub(crate) struct Sequencer {
 }
 
 impl Sequencer {
-    pub(crate) fn new(resume: Resume, leads: Weak<dyn Leads>) -> Self {
+    pub(crate) fn new(resume: Resume, pool: Arc<ChunkPool>, leads: Weak<dyn Leads>) -> Self {
         Self {
             phase: Phase::Running,
             next_position: resume.next_position,
@@ -136,7 +136,7 @@ impl Sequencer {
             heads: HeadCache::new(resume.index_bytes / INDEX_SHARE_HEADS),
             newest_tags: NewestTags::new(resume.index_bytes / INDEX_SHARE_NEWEST),
             index_bytes: resume.index_bytes,
-            pool: Arc::default(),
+            pool,
             watchers: Arc::default(),
             leads,
         }

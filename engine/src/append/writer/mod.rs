@@ -82,7 +82,7 @@ impl Writer {
         id_lookback: Option<Duration>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|this: &Weak<Self>| {
-            let sequencer = Sequencer::new(resume, this.clone());
+            let sequencer = Sequencer::new(resume, Arc::clone(&reads.pool), this.clone());
             Self {
                 tag_table: Arc::clone(sequencer.tag_table()),
                 sequencer: Mutex::new(sequencer),

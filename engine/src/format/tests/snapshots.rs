@@ -153,7 +153,8 @@ fn the_names_and_the_constants_of_snapshots_in_the_document_are_those_of_the_cod
     }
     let values = values! {
         SNAPSHOTS_HEADER_BYTES SNAPSHOT_HEADER_BYTES SNAPSHOT_ENTRY_BYTES SNAPSHOT_PAGE_ENTRIES
-        SNAPSHOTS_FOOTER_BYTES RECORD_JSON RECORD_RKYV KEY_STREAM DROPS_HEADER_BYTES DROP_BYTES
+        SNAPSHOTS_FOOTER_BYTES RECORD_JSON RECORD_RKYV KEY_STREAM KEY_LANE DROPS_HEADER_BYTES
+        DROP_BYTES
     };
     for (row, (name, value)) in table(DOC, "## Constants").iter().zip(values) {
         assert_eq!(*row, [format!("`{name}`"), value.to_string()]);
