@@ -176,6 +176,8 @@ pub const PROJECTION_RETRIES_DEFAULT: u32 = 5;
 pub const PROJECTION_BACKOFF_DEFAULT: std::time::Duration = std::time::Duration::from_millis(50);
 /// See [`PROJECTION_BACKOFF_DEFAULT`].
 pub const PROJECTION_BACKOFF_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+/// While events come without a rest, a lane of a projection that nobody waits for is not woken more often than this.
+pub const PROJECTION_NAP: std::time::Duration = std::time::Duration::from_millis(1);
 
 /// The most encoded bytes in one append to a store whose segments grow to `segment_bytes`: the smaller
 /// of [`APPEND_BYTES_MAX`] and a quarter of `segment_bytes`.

@@ -9,6 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use stratalog::SnapshotOptions;
 use stratalog::limits::{SNAPSHOT_MEMORY_MAX, SNAPSHOT_MEMORY_MIN, TAGS_MAX};
 
+use crate::projections::PROJECTIONS_MAX;
+
 /// Measures an event store under load, against what the device does by itself.
 ///
 /// Without a subcommand it gives a tour of about half a minute: the device's ceiling, five ways to append,
@@ -166,6 +168,15 @@ pub(crate) struct Run {
     /// once it counts, and what there is of snapshots.
     #[arg(long, value_name = "FILE", requires = "snapshots")]
     pub snapshot_log: Option<PathBuf>,
+    /// Has N projections follow the log meanwhile, 16 at most, each of which counts the events by type and by stream, in one
+    /// lane, and is saved as the store does by default. Only for stratalog. Afterwards it is measured how long they take
+    /// until they have counted everything. With `--verify`, the counts of each are compared with what the log has.
+    #[arg(long, value_name = "N", value_parser = projections)]
+    pub projections: Option<usize>,
+    /// K of the projections do about ten times as much for each event: after counting it they compute something, for nine
+    /// times as long as counting one takes a thread that has a processor for itself, which is measured before the load.
+    #[arg(long, value_name = "K", value_parser = projections, requires = "projections")]
+    pub slow: Option<usize>,
     /// Events in an append; a latency is that of an append.
     #[arg(long, value_name = "N", value_parser = count, default_value_t = 1)]
     pub batch: usize,
@@ -430,6 +441,10 @@ fn percent(text: &str) -> Result<f64, String> {
     within(number(text)?, &0.0, &100.0)
 }
 
+fn projections(text: &str) -> Result<usize, String> {
+    within(number(text)?, &1, &PROJECTIONS_MAX)
+}
+
 fn every(text: &str) -> Result<u64, String> {
     let events = text.strip_prefix("every=").ok_or("it must be every=N")?;
     within(number(events)?, &1, &u64::from(u32::MAX))
@@ -488,6 +503,16 @@ mod tests {
             "--typed --snapshots every=5 --snapshot-rate 0",
             "--input x --snapshots every=5",
         ] {
+            assert!(parse(&format!("loadgen run {refused}")).is_err(), "{refused}");
+        }
+        for accepted in
+            ["--projections 1", "--projections 16 --slow 16", "--input x --projections 2"]
+        {
+            assert!(parse(&format!("loadgen run {accepted}")).is_ok(), "{accepted}");
+        }
+        for refused in
+            ["--projections 0", "--projections 17", "--slow 1", "--projections 2 --slow 0"]
+        {
             assert!(parse(&format!("loadgen run {refused}")).is_err(), "{refused}");
         }
         assert!(parse("loadgen run --tags 65").is_err());

@@ -2,8 +2,8 @@
 //!
 //! The rooms: `cli` is what can be asked for; `workload` what is appended; `clients` who appends, and how
 //! each waits; `target` the stores; `ceiling` what the device does; `run`, `read` and `tour` put them
-//! together; `acks`, `verify` and `dump` say whether anything was lost, and `snapshots` whether states are
-//! right; `report` shows the figures.
+//! together; `acks`, `verify` and `dump` say whether anything was lost, `snapshots` whether states are
+//! right, and `projections` whether read models are; `report` shows the figures.
 
 #![expect(clippy::cast_precision_loss, reason = "figures to look at, far below 2^53")]
 
@@ -14,6 +14,7 @@ mod clients;
 mod dump;
 mod folder;
 mod process;
+mod projections;
 mod read;
 mod report;
 mod run;

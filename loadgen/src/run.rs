@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use stratalog::Store;
 use stratalog::limits::TAGS_MAX;
+use stratalog::{Snapshots, Store};
 
 use crate::AnyError;
 use crate::acks::Acks;
@@ -22,6 +22,7 @@ use crate::clients::window::{Clock, Latencies, Progress, Recorded, Recorder, lat
 use crate::clients::{Kind, Running};
 use crate::folder::Folder;
 use crate::process;
+use crate::projections::{self, Outcome, Plan, Projections};
 use crate::read::fill;
 use crate::report::environment::Environment;
 use crate::report::json::{
@@ -91,19 +92,11 @@ pub(crate) fn load<T: Target>(
     let (kind, count) = clients_of(arguments);
     let (names, work) = prepare(arguments, count)?;
     check(arguments, kind, arguments.input.is_some() || names.len() >= count)?;
+    let plan = Plan::of(arguments, &names)?;
     process::forget_rss_peak();
     let acks = arguments.acks.as_deref().map(Acks::open).transpose()?;
-    if arguments.fill > 0 {
-        let Run { typed, payload, seed, .. } = *arguments;
-        let payloads = Payloads::new(typed, payload, seed)?;
-        fill::before_load::<T>(folder, arguments.fill, payloads, seed)?;
-    }
-    let target = match arguments.snapshots {
-        None => T::open(folder)?,
-        every => T::open_with_snapshots(folder, arguments.snapshot_settings.options(), every)?,
-    };
-    let snapshots =
-        arguments.snapshots.map(|_| target.store().map(Store::snapshots)).transpose()?;
+    let (target, snapshots) = opened::<T>(arguments, folder)?;
+    let projections = plan.map(|plan| Projections::start(plan, &target)).transpose()?;
     let backend = target.backend();
     let written_before = process::written_bytes()?;
     let duration = match (arguments.duration, &arguments.input) {
@@ -124,6 +117,7 @@ pub(crate) fn load<T: Target>(
         .zip(arguments.snapshot_log.as_deref())
         .map(|(snapshots, path)| Log::start(path, snapshots, &latencies, &progress, &clock))
         .transpose()?;
+    let lag = projections.as_ref().map(|running| running.watch(&clock)).transpose()?;
     let running = Running::start(kind, &target, clients, &clock)?;
     let watched = watch(&target, &clock, &running, &progress, arguments.max_bytes);
     let joined = running.join();
@@ -131,6 +125,9 @@ pub(crate) fn load<T: Target>(
     let (read, asked) = (readers.join()?, askers.join()?);
     log.map_or(Ok(()), Log::join)?;
     let clients = joined?;
+    let followed = projections.zip(lag);
+    let followed = followed.map(|(running, lag)| running.finish(lag, arguments.verify));
+    let (projections, outcomes) = followed.transpose()?.unwrap_or_default();
     let written = process::written_bytes()? - written_before;
 
     let mut recorded = Recorded::new();
@@ -151,7 +148,8 @@ pub(crate) fn load<T: Target>(
         return Err(format!("{acknowledged} events were acknowledged, {found} are there").into());
     }
     let with_states = arguments.snapshots.is_some();
-    let verified = arguments.verify.then(|| verified::<T>(folder, &names, &clients, with_states));
+    let verified =
+        arguments.verify.then(|| verified::<T>(folder, &names, &clients, with_states, &outcomes));
     let committed = watched.after.minus(&watched.before);
     let per = |amount: f64, count: u64| (count > 0).then(|| amount / count as f64);
     let report = Report {
@@ -179,6 +177,7 @@ pub(crate) fn load<T: Target>(
         read: readers_read(arguments, &read, seconds),
         query: if queries > 0 { Query::of(&asked, seconds) } else { Query::default() },
         snapshots,
+        projections,
         resources: Resources {
             cpu_seconds: Some(watched.after.cpu_seconds - watched.before.cpu_seconds),
             rss_peak_bytes: Some(rss_peak_bytes),
@@ -187,6 +186,22 @@ pub(crate) fn load<T: Target>(
         ..Report::default()
     };
     Ok((report, recorded.latency))
+}
+
+/// A new store in a folder, filled as the command line says, and its snapshots, where some are asked for.
+fn opened<T: Target>(arguments: &Run, folder: &Path) -> Result<(T, Option<Snapshots>), AnyError> {
+    if arguments.fill > 0 {
+        let Run { typed, payload, seed, .. } = *arguments;
+        let payloads = Payloads::new(typed, payload, seed)?;
+        fill::before_load::<T>(folder, arguments.fill, payloads, seed)?;
+    }
+    let target = match arguments.snapshots {
+        None => T::open(folder)?,
+        every => T::open_with_snapshots(folder, arguments.snapshot_settings.options(), every)?,
+    };
+    let snapshots = arguments.snapshots.map(|_| target.store().map(Store::snapshots));
+    let snapshots = snapshots.transpose()?;
+    Ok((target, snapshots))
 }
 
 /// The clients, each with its work. All memory is taken before the clock starts.
@@ -253,6 +268,12 @@ fn check(arguments: &Run, kind: Kind, disjoint: bool) -> Result<(), AnyError> {
     }
     if arguments.snapshots.is_none() && arguments.snapshot_settings.is_given() {
         return Err("--snapshot-memory and --snapshot-rate are for --snapshots".into());
+    }
+    if arguments.projections.is_some() && arguments.place.store != StoreName::Stratalog {
+        return Err("--projections needs a store that has some: stratalog".into());
+    }
+    if arguments.slow > arguments.projections {
+        return Err("--slow is of the projections: give it no more than --projections".into());
     }
     if arguments.queries > 0 && arguments.tags == 0 {
         return Err("--queries looks for tags, and no event has one: give --tags 1 or more".into());
@@ -376,6 +397,7 @@ fn verified<T: Target>(
     names: &Names,
     clients: &[Client],
     with_states: bool,
+    outcomes: &[Outcome],
 ) -> bool {
     let mut accounts = vec![Account::default(); names.len()];
     for client in clients {
@@ -384,8 +406,9 @@ fn verified<T: Target>(
     let outcome = T::open_read_only(folder).and_then(|target| {
         verify::check(&target, names, &accounts)?;
         if with_states {
-            snapshots::check(&target, names)?;
+            snapshots::check(&target, names, outcomes.len())?;
         }
+        projections::check(&target, outcomes)?;
         target.close()
     });
     if let Err(error) = &outcome {

@@ -19,7 +19,7 @@ use super::shared::{Shared, lane_of};
 use crate::commit::Waiter;
 use crate::error::{DecodeReason, ReadError};
 use crate::event::Position;
-use crate::limits::PROJECTION_BACKOFF_MAX;
+use crate::limits::{PROJECTION_BACKOFF_MAX, PROJECTION_NAP};
 use crate::read::{Batch, EventRef};
 use crate::snapshot::{Kept, Unknown};
 use crate::subscribe::Source;
@@ -40,6 +40,8 @@ pub(super) struct Runner<P: Projection> {
     is_torn: bool,
     /// What is saved reflects this, and when that was.
     saved: (u64, Instant),
+    /// When it has slept last, and whether it has moved since.
+    slept: (Instant, bool),
 }
 
 /// An event that could not be applied, or read.
@@ -67,7 +69,8 @@ impl<P: Projection> Runner<P> {
         let saved = (source.passed(), Instant::now());
         let word = shared.control.word();
         let (batch, failing, is_torn) = (None, None, false);
-        Self { shared, number, source, waiter, word, batch, failing, is_torn, saved }
+        let slept = (Instant::now(), false);
+        Self { shared, number, source, waiter, word, batch, failing, is_torn, saved, slept }
     }
 
     fn lane(&self) -> &Lane<P::State> {
@@ -225,6 +228,7 @@ impl<P: Projection> Runner<P> {
             self.failing = None;
             shared.control.recovered(self.number);
         }
+        self.slept.1 = true;
         lane.cursor.move_to(position);
         shared.moved.notify(usize::MAX);
         if shared.applied(events) || self.number == 0 && self.is_save_due() && shared.saves_now() {
@@ -288,6 +292,9 @@ impl<P: Projection> Runner<P> {
                 return if self.number == 0 { self.save_all() } else { self.save() };
             }
         }
+        if self.naps() {
+            return;
+        }
         let until = self.sooner(until);
         let (shared, number, word) = (&self.shared, self.number, self.word);
         let is_earlier = |alarm: Instant| until.is_none_or(|until| alarm < until);
@@ -296,6 +303,22 @@ impl<P: Projection> Runner<P> {
                 || shared.control.word() != word
                 || number == 0 && shared.alarm.next().is_some_and(is_earlier)
         });
+        self.slept = (Instant::now(), false);
+    }
+
+    /// Where events come faster than that, it is not woken for each batch of them: it lets some gather. Being woken costs both
+    /// sides more than a few events do. Who waits for a position is not kept waiting.
+    fn naps(&mut self) -> bool {
+        let (slept_at, has_moved) = self.slept;
+        let until = slept_at + PROJECTION_NAP;
+        let control = &self.shared.control;
+        let nudges = control.nudges();
+        let naps = has_moved && !self.shared.is_awaited() && Instant::now() < until;
+        if naps {
+            control.rest(self.word, nudges, self.sooner(Some(until)));
+            self.slept = (Instant::now(), false);
+        }
+        naps
     }
 
     /// An event has failed: it is tried again after a rest, or everything stops.

@@ -33,6 +33,8 @@ pub(super) struct Shared<P: Projection> {
     pub alarm: Alarm,
     /// How many events were applied since states were last to be saved.
     unsaved: AtomicU64,
+    /// How many wait for a position.
+    waiting: AtomicU32,
     /// Not 0 until what was saved with other numbers of lanes is dropped.
     drops_others: AtomicU32,
     /// Its name, until it has stopped.
@@ -68,6 +70,7 @@ impl<P: Projection> Shared<P> {
             moved: Event::new(),
             alarm: Alarm::new(),
             unsaved: AtomicU64::new(0),
+            waiting: AtomicU32::new(0),
             drops_others: AtomicU32::new(drops_others.into()),
             reserved: Mutex::new(Some(reserved)),
         }
@@ -106,6 +109,18 @@ impl<P: Projection> Shared<P> {
         }
     }
 
+    /// Somebody waits for a position, for as long as this is held.
+    pub(super) fn awaited(self: &Arc<Self>) -> Awaited<P> {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        self.control.nudge();
+        Awaited(Arc::clone(self))
+    }
+
+    /// Whether anybody does.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
+    }
+
     /// Has all lanes look what is to be done, also those that sleep or rest.
     pub(super) fn wake(&self) {
         self.control.nudge();
@@ -136,6 +151,16 @@ impl<P: Projection> Shared<P> {
     /// Does something with its name: it is free once that is gone.
     pub(super) fn with_reserved<T>(&self, act: impl FnOnce(&mut Option<Reserved>) -> T) -> T {
         act(&mut lock(&self.reserved))
+    }
+}
+
+/// See [`Shared::awaited`].
+#[derive(Debug)]
+pub(super) struct Awaited<P: Projection>(Arc<Shared<P>>);
+
+impl<P: Projection> Drop for Awaited<P> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

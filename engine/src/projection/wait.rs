@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use event_listener::{EventListener, Listener as _};
 
 use super::definition::Projection;
-use super::shared::Shared;
+use super::shared::{Awaited, Shared};
 use crate::error::ProjectionError;
 use crate::event::Position;
 
@@ -41,6 +41,10 @@ impl<P: Projection> WaitFor<P> {
     /// far and does not go on.
     pub fn wait(self) -> Result<Position, ProjectionError> {
         let until = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        if let Some(outcome) = self.look(until) {
+            return outcome;
+        }
+        let _awaited = self.shared.awaited();
         loop {
             let moved = self.shared.moved.listen();
             if let Some(outcome) = self.look(until) {
@@ -85,7 +89,7 @@ impl<P: Projection> IntoFuture for WaitFor<P> {
 
     fn into_future(self) -> WaitForFuture<P> {
         let until = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        WaitForFuture { waits: self, until, moved: None }
+        WaitForFuture { waits: self, until, moved: None, awaited: None }
     }
 }
 
@@ -96,6 +100,7 @@ pub struct WaitForFuture<P: Projection> {
     waits: WaitFor<P>,
     until: Option<Instant>,
     moved: Option<EventListener>,
+    awaited: Option<Awaited<P>>,
 }
 
 impl<P: Projection> Future for WaitForFuture<P> {
@@ -112,6 +117,7 @@ impl<P: Projection> Future for WaitForFuture<P> {
             if let Some(outcome) = this.waits.look(this.until) {
                 return Poll::Ready(outcome);
             }
+            this.awaited.get_or_insert_with(|| shared.awaited());
             if Pin::new(moved).poll(context).is_pending() {
                 return Poll::Pending;
             }

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::environment::Environment;
-use super::states::{Loads, Snapshots};
+use super::states::{Loads, Projections, Snapshots};
 use crate::AnyError;
 use crate::ceiling::Ceiling as Measured;
 use crate::clients::window::Recorded;
@@ -24,6 +24,7 @@ pub(crate) struct Report {
     pub query: Query,
     pub loads: Loads,
     pub snapshots: Snapshots,
+    pub projections: Projections,
     pub resources: Resources,
     pub ceiling: Ceiling,
     pub ratio: Ratio,
@@ -282,6 +283,13 @@ mod tests {
             "/snapshots/rewritten_bytes",
             "/snapshots/live_bytes",
             "/snapshots/disk_bytes",
+            "/projections/count",
+            "/projections/slow",
+            "/projections/events",
+            "/projections/lag_events_max",
+            "/projections/ns_per_event",
+            "/projections/ns_per_event_slow",
+            "/projections/drain_seconds",
             "/resources/cpu_seconds",
             "/resources/rss_peak_bytes",
             "/ceiling/write_4k_p50_ns",

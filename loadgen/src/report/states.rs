@@ -1,4 +1,4 @@
-//! The figures of folded states, and of their snapshots, with the names that they have in JSON.
+//! The figures of folded states, of their snapshots and of projections, with the names that they have in JSON.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -26,6 +26,23 @@ pub(crate) struct Snapshots {
     pub segments: Option<u64>,
     pub keys: Option<u64>,
     pub lag_events: Option<u64>,
+}
+
+/// Of projections that followed the log beside a load.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Projections {
+    pub count: Option<usize>,
+    /// How many of them did more for each event than the others.
+    pub slow: Option<usize>,
+    /// Events that were applied, the sum over all of them.
+    pub events: Option<u64>,
+    /// How many events the one that was farthest behind was behind at most, of the moments at which that was looked at.
+    pub lag_events_max: Option<u64>,
+    /// What one took to apply an event: the mean of those that are not slow, and of those that are.
+    pub ns_per_event: Option<f64>,
+    pub ns_per_event_slow: Option<f64>,
+    /// How long it took after the load until all had applied everything.
+    pub drain_seconds: Option<f64>,
 }
 
 /// Of states that were loaded.

@@ -4,7 +4,7 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 
 use super::json::Report;
-use super::states::{Loads, Snapshots};
+use super::states::{Loads, Projections, Snapshots};
 
 /// A table of a figure's name, its value and a remark.
 #[derive(Debug)]
@@ -74,6 +74,7 @@ pub(crate) fn report(report: &Report) -> String {
     rows.add("read by an opening, MB", megabytes_of(report.workload.open_read_bytes));
     add_loads(&mut rows, &report.loads);
     add_snapshots(&mut rows, &report.snapshots);
+    add_projections(&mut rows, &report.projections);
     rows.add("CPU seconds", report.resources.cpu_seconds.map(hundredths));
     let seconds_per_event =
         report.resources.cpu_seconds.zip(append.events).filter(|(_, events)| *events > 0);
@@ -142,6 +143,18 @@ fn add_snapshots(rows: &mut Rows, snapshots: &Snapshots) {
     rows.add("snapshots: MB written", megabytes_of(snapshots.written_bytes));
     rows.add("snapshots: MB moved by compaction", megabytes_of(snapshots.rewritten_bytes));
     rows.add("snapshots: compactions", snapshots.compactions.map(whole));
+}
+
+fn add_projections(rows: &mut Rows, projections: &Projections) {
+    let count = |number: Option<usize>| number.map(|number| number.to_string());
+    rows.add("projections", count(projections.count));
+    rows.add("projections: slow", count(projections.slow));
+    rows.add("projections: events, all together", projections.events.map(whole));
+    rows.add("projections: events behind, at most", projections.lag_events_max.map(whole));
+    rows.add("projections: ns for an event", projections.ns_per_event.map(rounded));
+    rows.add("projections: ns, the slow ones", projections.ns_per_event_slow.map(rounded));
+    let drained = projections.drain_seconds.map(|seconds| format!("{seconds:.3}"));
+    rows.add("projections: seconds to drain", drained);
 }
 
 const UNSTABLE: &str = "\nThe ceiling is NOT STABLE: it moved by more than a fifth between before and \
@@ -273,5 +286,6 @@ mod tests {
         assert!(text.contains("Ended early"));
         assert!(!text.contains("p99") && !text.contains("verified"));
         assert!(!text.contains("snapshots") && !text.contains("load"));
+        assert!(!text.contains("projections"));
     }
 }
