@@ -93,7 +93,7 @@ pub const READ_BATCH_BYTES: usize = 1 << 20;
 pub const SUBSCRIBER_BEHIND_DEFAULT: u64 = 65_536;
 /// How much of the log's tail may be kept in memory by batches and views alone before an
 /// [`EventView`](crate::EventView) is a copy of its event: 64 MiB. What they keep is counted once its segment is sealed, so that
-/// as much may come to it as is not sealed yet.
+/// as much may come to it as is not sealed yet; two chunks share a large page, of which one may keep both.
 pub const PINNED_BYTES_MAX: u64 = 64 << 20;
 /// The most items in one [`Query`](crate::Query).
 pub const QUERY_ITEMS_MAX: usize = 64;

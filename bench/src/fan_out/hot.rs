@@ -78,7 +78,7 @@ impl Hot {
     }
 }
 
-/// The events are appended to a new store, [`APPEND_EVENTS`] at a time and without waiting for each append, while so many
+/// The events are appended to a new store, some at a time and without waiting for each append, while so many
 /// subscriptions follow: it is over when all have received the last event. Segments become full meanwhile, and are sealed.
 ///
 /// # Panics

@@ -21,7 +21,7 @@ const BATCH_EVENTS: usize = 64;
 #[repr(align(64))]
 struct Slot([u8; PAYLOAD_BYTES]);
 
-/// One thread publishes, [`BATCH_EVENTS`] at a time.
+/// One thread publishes, some at a time.
 ///
 /// # Panics
 /// Where a consumer has not received all events.

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use memmap2::MmapMut;
 
@@ -36,8 +37,17 @@ pub(crate) struct Blocks {
 /// Where the memory came from.
 #[derive(Debug)]
 enum Owner {
-    Allocator { allocation: NonNull<u8>, layout: Layout },
-    Pages { _map: MmapMut },
+    Allocator {
+        allocation: NonNull<u8>,
+        layout: Layout,
+    },
+    Pages {
+        _map: MmapMut,
+    },
+    /// A part of it is this.
+    Shared {
+        _whole: Arc<Blocks>,
+    },
 }
 
 impl Blocks {
@@ -81,6 +91,23 @@ impl Blocks {
         // SAFETY: `skip` is below a huge page, and the mapping has a huge page more than `len`.
         let start = unsafe { first.add(skip) };
         Ok(Self { _owner: Owner::Pages { _map: map }, start, len })
+    }
+
+    /// As [`Blocks::zeroed`], two that are parts of one: so what is smaller than a huge page can be in one as well. Its memory
+    /// goes back with the second of them.
+    ///
+    /// # Errors
+    /// As [`Blocks::zeroed`].
+    pub(crate) fn zeroed_pair(len: usize) -> io::Result<[Self; 2]> {
+        let len = len.checked_next_multiple_of(BLOCK_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+        let both = len.checked_mul(2).ok_or(io::ErrorKind::OutOfMemory)?;
+        let whole = Arc::new(Self::zeroed(both)?);
+        let part = |at: usize| {
+            // SAFETY: `whole` has `2 * len` bytes, of which each part has `len` from 0 or `len` on.
+            let start = unsafe { whole.start.add(at) };
+            Self { _owner: Owner::Shared { _whole: Arc::clone(&whole) }, start, len }
+        };
+        Ok([part(0), part(len)])
     }
 
     pub(crate) fn start(&self) -> NonNull<u8> {
