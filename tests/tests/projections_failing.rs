@@ -231,9 +231,9 @@ fn a_state_that_cannot_be_saved_is_seen_and_goes_on() {
     let disk = MemoryDisk::new();
     let store = open(&disk);
     let tallies = store.project(Tallies::default()).save_every(10).start().unwrap();
-    // Half of a segment of snapshots, of which the smallest has 1 MiB.
-    let streams = 40_000;
-    fill(&store, 80_000, streams, &mut fastrand::Rng::with_seed(8));
+    // More than half of a segment of snapshots, of which the smallest has 1 MiB: some 30,000 streams, most of them with one append.
+    let streams = 1_000_000;
+    fill(&store, 90_000, streams, &mut fastrand::Rng::with_seed(8));
     tallies.wait_for(store.head()).timeout(LONG).wait().unwrap();
     let begun = Instant::now();
     while tallies.status().save_error.is_none() {

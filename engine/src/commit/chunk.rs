@@ -114,6 +114,11 @@ impl Chunk {
         self.key.as_ref().expect("nobody adds to what was read back")
     }
 
+    /// The offset in the file of its first byte.
+    pub(crate) fn base(&self) -> u64 {
+        self.base
+    }
+
     /// The offset in the file behind its last byte.
     pub(crate) fn end(&self) -> u64 {
         self.base + self.memory().blocks.len() as u64

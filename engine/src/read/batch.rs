@@ -82,16 +82,44 @@ impl Source {
         }
         (self.clone(), *entry)
     }
+}
 
-    /// Has the processor fetch where an event begins, if it is in the tail's memory: its header, and mostly where its payload
-    /// begins.
+/// The tail's memory in which an event is: those behind it are most often in the same.
+#[derive(Debug, Clone, Copy)]
+struct Tail<'a> {
+    source: &'a Source,
+    /// Its number in the batch.
+    number: u32,
+    /// The offset in the segment of the first of these bytes, all of which are published.
+    base: u64,
+    bytes: &'a [u8],
+}
+
+impl<'a> Tail<'a> {
+    fn of(batch: &'a Batch, number: u32) -> Option<Self> {
+        let source = batch.sources.get(number as usize)?;
+        let Memory::Chunk(chunk) = &source.memory else { return None };
+        let bytes = chunk.published(chunk.base()..chunk.published_end())?;
+        Some(Self { source, number, base: chunk.base(), bytes })
+    }
+
+    /// Where an event of it begins.
+    #[inline]
+    fn place(&self, entry: &Entry) -> usize {
+        usize::try_from(entry.offset.wrapping_sub(self.base)).unwrap_or(usize::MAX)
+    }
+
+    #[inline]
+    fn frame(&self, entry: &Entry) -> Option<Frame<'a>> {
+        Frame::settled(record_at(self.bytes, self.place(entry)).ok()?).ok()
+    }
+
+    /// Has the processor fetch where an event begins: its header, and mostly where its payload begins.
     #[inline]
     fn prefetch(&self, entry: &Entry) {
         const BYTES: usize = 128;
-        if let Memory::Chunk(chunk) = &self.memory
-            && let Some(bytes) = chunk.published(entry.offset..entry.offset + BYTES as u64)
-            && let Some(bytes) = bytes.first_chunk::<BYTES>()
-        {
+        let bytes = self.bytes.get(self.place(entry)..).and_then(<[u8]>::first_chunk::<BYTES>);
+        if let Some(bytes) = bytes {
             prefetch_all(bytes);
             prefetch(&bytes[BYTES / 2]);
         }
@@ -195,7 +223,7 @@ impl Batch {
     /// The events, in the order in which they were read.
     #[inline]
     pub fn iter(&self) -> BatchIter<'_> {
-        BatchIter { batch: self, range: 0..self.len() }
+        BatchIter { batch: self, range: 0..self.len(), tail: None }
     }
 
     /// Makes room for so many events more.
@@ -264,6 +292,7 @@ impl<'a> IntoIterator for &'a Batch {
 pub struct BatchIter<'a> {
     batch: &'a Batch,
     range: Range<usize>,
+    tail: Option<Tail<'a>>,
 }
 
 impl<'a> Iterator for BatchIter<'a> {
@@ -274,13 +303,22 @@ impl<'a> Iterator for BatchIter<'a> {
         /// Memory is this many events away from the processor.
         const AHEAD: usize = 24;
         let index = self.range.next()?;
-        if let Some(ahead) = self.batch.entries.get(index + AHEAD)
-            && ahead.bytes == 0
-            && let Some(source) = self.batch.sources.get(ahead.source as usize)
-        {
-            source.prefetch(ahead);
+        let Batch { entries, upcasts, .. } = self.batch;
+        let entry = entries.get(index)?;
+        if entry.bytes > 0 {
+            return self.batch.get(index);
         }
-        self.batch.get(index)
+        let tail = match self.tail {
+            Some(tail) if tail.number == entry.source => tail,
+            _ => *self.tail.insert(Tail::of(self.batch, entry.source)?),
+        };
+        if let Some(ahead) = entries.get(index + AHEAD)
+            && ahead.source == entry.source
+        {
+            tail.prefetch(ahead);
+        }
+        let (source, place) = (tail.source, to_u32(index));
+        Some(EventRef { frame: tail.frame(entry)?, source, entry, upcasts, place })
     }
 
     #[inline]
