@@ -139,7 +139,7 @@ impl<S: BatchSource> Committer<S> {
             }
             let timeout = timeout.map_or(WITNESS_IDLE, |timeout| timeout.min(WITNESS_IDLE));
             if !self.source.wait(Some(timeout))
-                && idle.is_over(&lock(&mutex))
+                && idle.is_over(self.watermark.get())
                 && self.source.take_idle()
             {
                 let mut leader = lock(&mutex);
@@ -197,17 +197,17 @@ impl<S: BatchSource> Committer<S> {
     }
 }
 
-/// Whether the log has rested for some time.
+/// Whether the log has rested for some time. Asks for no lock: one who leads and holds it would have to wake the commit
+/// thread then, before the subscribers, which find this processor taken.
 #[derive(Debug, Default)]
 struct Idle {
-    durable_sequence: u64,
+    durable_position: u64,
 }
 
 impl Idle {
     /// Whether nothing became durable since the last look.
-    fn is_over(&mut self, leader: &Leader) -> bool {
-        let now = leader.end().durable_sequence;
-        std::mem::replace(&mut self.durable_sequence, now) == now
+    fn is_over(&mut self, now: u64) -> bool {
+        std::mem::replace(&mut self.durable_position, now) == now
     }
 }
 
