@@ -30,6 +30,7 @@ fn benches(criterion: &mut Criterion) {
         measure("crossbeam-channel", consumers, &channels::run);
         measure("tokio broadcast", consumers, &broadcast::run);
         measure("disruptor", consumers, &ring::run);
+        measure("disruptor, polled", consumers, &ring::poll);
     }
     group.finish();
     assert!(hot.is_hot(), "nothing was sealed meanwhile");

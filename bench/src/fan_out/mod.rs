@@ -1,5 +1,5 @@
-//! The same events to several consumers at once, in four ways: out of a store's unsealed tail, through channels, through a
-//! broadcast, and through a ring.
+//! The same events to several consumers at once, in several ways: out of a store's unsealed tail, through channels, through a
+//! broadcast, and through a ring, in two forms.
 //!
 //! In each way a consumer counts the events and sums the first word of each payload, and what it has found is compared with
 //! what was given. All payloads are in memory before the clock runs, so nobody pays for making them. A store has its events
@@ -12,7 +12,7 @@ pub mod hot;
 pub mod ring;
 
 use std::sync::{Arc, Barrier};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -102,6 +102,12 @@ pub fn thread_time() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime).try_into().expect("a thread's time is no less than none")
 }
 
+/// When a thread began, with those that it races.
+struct Start {
+    begun: Instant,
+    time: Duration,
+}
+
 /// What one thread took.
 struct Lap<T> {
     begun: Instant,
@@ -110,12 +116,32 @@ struct Lap<T> {
     value: T,
 }
 
-impl<T> Lap<T> {
-    fn run(start: &Barrier, what: impl FnOnce() -> T) -> Self {
-        start.wait();
-        let (begun, time) = (Instant::now(), thread_time());
-        let value = what();
-        Self { begun, time: thread_time().saturating_sub(time), ended: Instant::now(), value }
+impl Start {
+    /// Waits for the others.
+    fn with(others: &Barrier) -> Self {
+        others.wait();
+        Self { begun: Instant::now(), time: thread_time() }
+    }
+
+    fn end<T>(&self, value: T) -> Lap<T> {
+        let time = thread_time().saturating_sub(self.time);
+        Lap { begun: self.begun, ended: Instant::now(), time, value }
+    }
+}
+
+impl Round {
+    /// # Panics
+    /// Where a consumer has not found what was given.
+    fn of(events: &Events, producer: &Lap<()>, consumers: &[Lap<Tally>]) -> Self {
+        let (mut begun, mut ended) = (producer.begun, producer.ended);
+        let mut time = Duration::ZERO;
+        for lap in consumers {
+            assert_eq!(lap.value, events.all);
+            begun = begun.min(lap.begun);
+            ended = ended.max(lap.ended);
+            time += lap.time;
+        }
+        Self { wall: ended - begun, consumers: time, producer: producer.time }
     }
 }
 
@@ -130,21 +156,22 @@ where
     let start = Barrier::new(consumers.len() + 1);
     let start = &start;
     thread::scope(|scope| {
-        let consumers: Vec<_> = consumers
-            .into_iter()
-            .map(|consumer| scope.spawn(move || Lap::run(start, consumer)))
-            .collect();
-        let producer = scope.spawn(move || Lap::run(start, producer));
+        let run = |consumer: C| {
+            scope.spawn(move || {
+                let begun = Start::with(start);
+                begun.end(consumer())
+            })
+        };
+        let consumers: Vec<_> = consumers.into_iter().map(run).collect();
+        let producer = scope.spawn(move || {
+            let begun = Start::with(start);
+            producer();
+            begun.end(())
+        });
         let producer = producer.join().expect("the producer does not panic");
-        let (mut begun, mut ended) = (producer.begun, producer.ended);
-        let mut time = Duration::ZERO;
-        for consumer in consumers {
-            let lap = consumer.join().expect("a consumer does not panic");
-            assert_eq!(lap.value, events.all);
-            begun = begun.min(lap.begun);
-            ended = ended.max(lap.ended);
-            time += lap.time;
-        }
-        Round { wall: ended - begun, consumers: time, producer: producer.time }
+        let join =
+            |thread: ScopedJoinHandle<'_, _>| thread.join().expect("a consumer does not panic");
+        let consumers: Vec<_> = consumers.into_iter().map(join).collect();
+        Round::of(events, &producer, &consumers)
     })
 }

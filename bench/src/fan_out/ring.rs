@@ -1,17 +1,19 @@
 //! The ring of the crate `disruptor`: one producer, and consumers that go over the same slots beside each other.
 //!
-//! An event is copied into its slot; a consumer reads it there. Of the ways to wait, those that the crate brings spin, or sleep
-//! for a fixed time: with more threads than processors the one takes the time of those who are waited for, and the other is
-//! long beside an event. So consumers poll on threads of their own and let others run where there is nothing, as the producer
-//! does where the ring is full.
+//! An event is copied into its slot; a consumer reads it there. It is measured in two forms: as its documentation begins, with
+//! handlers on threads of the ring that spin while there is nothing ([`run`]), which with more threads than processors takes the
+//! time of those who are waited for; and with consumers that poll on threads of their own and let others run where there is
+//! nothing, as the producer does where the ring is full ([`poll`]), which is what such a machine asks for.
 
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 
 use disruptor::{
-    BusySpin, EventPoller, Polling, Producer, SingleProducerBarrier, build_single_producer,
+    BusySpin, BusySpinWithSpinLoopHint, EventPoller, Polling, Producer, SingleProducerBarrier,
+    build_single_producer,
 };
 
-use super::{Events, ROOM_EVENTS, Round, Tally, race};
+use super::{Events, Lap, ROOM_EVENTS, Round, Start, Tally, race};
 use crate::PAYLOAD_BYTES;
 
 /// How many events are published at once, and how many a consumer takes before it says that it is done with them.
@@ -21,13 +23,70 @@ const BATCH_EVENTS: usize = 64;
 #[repr(align(64))]
 struct Slot([u8; PAYLOAD_BYTES]);
 
-/// One thread publishes, some at a time.
+impl Slot {
+    fn empty() -> Self {
+        Self([0; PAYLOAD_BYTES])
+    }
+}
+
+/// One thread publishes, some at a time, to handlers on the ring's own threads.
 ///
 /// # Panics
 /// Where a consumer has not received all events.
 pub fn run(events: &Events, consumers: usize) -> Round {
-    let slot = || Slot([0; PAYLOAD_BYTES]);
-    let builder = build_single_producer(ROOM_EVENTS, slot, BusySpin);
+    let (laps, ended) = mpsc::channel();
+    let start = Arc::new(Barrier::new(consumers + 1));
+    let last = events.count();
+    let begin = || {
+        let start = Arc::clone(&start);
+        move || (Start::with(&start), Tally::default())
+    };
+    let handle = || {
+        let laps = laps.clone();
+        move |(begun, tally): &mut (Start, Tally), slot: &Slot, _, _| {
+            tally.take(&slot.0);
+            if tally.events == last {
+                // Whoever waits for it has ended only where another one has failed.
+                let _ = laps.send(begun.end(*tally));
+            }
+        }
+    };
+    let builder = build_single_producer(ROOM_EVENTS, Slot::empty, BusySpinWithSpinLoopHint);
+    let builder = builder.handle_events_and_state_with(handle(), begin());
+    if consumers == 1 {
+        let sent = send(events, builder.build(), &start);
+        return Round::of(events, &sent, &ended.iter().take(1).collect::<Vec<_>>());
+    }
+    let mut builder = builder.handle_events_and_state_with(handle(), begin());
+    for _ in 2..consumers {
+        builder = builder.handle_events_and_state_with(handle(), begin());
+    }
+    let sent = send(events, builder.build(), &start);
+    Round::of(events, &sent, &ended.iter().take(consumers).collect::<Vec<_>>())
+}
+
+/// Publishes on a thread of its own, and waits until the ring has ended.
+fn send(events: &Events, mut producer: impl Producer<Slot> + Send, start: &Barrier) -> Lap<()> {
+    let send = || {
+        let begun = Start::with(start);
+        for payloads in events.payloads.chunks(BATCH_EVENTS) {
+            producer.batch_publish(payloads.len(), |slots| {
+                for (slot, payload) in slots.zip(payloads) {
+                    slot.0.copy_from_slice(payload);
+                }
+            });
+        }
+        begun.end(())
+    };
+    thread::scope(|scope| scope.spawn(send).join().expect("the producer does not panic"))
+}
+
+/// One thread publishes, some at a time, to consumers that poll.
+///
+/// # Panics
+/// Where a consumer has not received all events.
+pub fn poll(events: &Events, consumers: usize) -> Round {
+    let builder = build_single_producer(ROOM_EVENTS, Slot::empty, BusySpin);
     let (first, builder) = builder.new_event_poller();
     let mut pollers = vec![first];
     if consumers == 1 {

@@ -15,7 +15,7 @@ use crate::commit::{Chunk, ChunkPool, ChunkRef, Claim, LiveSegment};
 use crate::format::definition::EventType;
 use crate::format::{align_down, align_up};
 use crate::index::{LiveWriter, Term};
-use crate::limits::{BLOCK, CHUNK_BYTES, RECORD_ALIGN, SEGMENT_FOOT_BYTES, SEGMENT_TYPES_MAX};
+use crate::limits::{BLOCK, CHUNK_BYTES, SEGMENT_FOOT_BYTES, SEGMENT_TYPES_MAX};
 
 /// See the module.
 #[derive(Debug)]
@@ -93,11 +93,11 @@ impl Active {
             part.first_version = first_version;
             let (run, behind) = events.split_at(part.events as usize);
             events = behind;
-            let units = |event: &EncodedEvent| {
+            let extent = |event: &EncodedEvent| {
                 let start = std::mem::replace(&mut start, event.end);
-                ((frames_at + start as u64) / RECORD_ALIGN as u64) as u32
+                event.extent.moved_to(frames_at + start as u64).word()
             };
-            let ordinals = writer.push_events(run.iter().map(units));
+            let ordinals = writer.push_events(run.iter().map(extent));
             let mut rest = ordinals.clone();
             let id = term.unwrap_or_else(|| {
                 let first = rest.next().expect("a part has events");

@@ -238,7 +238,7 @@ mod tests {
         let (live, mut writer) =
             LiveSegment::new(SegmentKey::new(identity), file, bytes, room, &start);
         for number in 1..=events {
-            let ordinal = writer.push_event(number);
+            let ordinal = writer.push_event(number.into());
             if number == events {
                 writer.enter_tag(Term::tag(tag.as_bytes()).xxh3_64(), ordinal);
             }

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use crate::event::{EncodeError, EventId, NamePart, NewEvent, Timestamp, check_user_name};
 use crate::format::definition::EventType;
+use crate::format::extent::Extent;
 use crate::format::frame::{Frame, FrameParts};
 use crate::index::{Term, TermHash};
 use crate::limits::{
@@ -154,6 +155,8 @@ pub(crate) struct EncodedEvent {
     pub tags_end: usize,
     /// Its index in [`Encoded::types`].
     pub event_type: usize,
+    /// Where its payload lies in its frame, as if that stood at the beginning of a segment.
+    pub extent: Extent,
     pub id_hash: TermHash,
     /// Whether the caller chose the id, which may be in the log then.
     pub id_is_chosen: bool,
@@ -244,8 +247,12 @@ impl Encoded {
         }
         self.ids.push(id);
         self.ids_chosen |= id_is_chosen;
-        let (end, tags_end) = (self.frames.len(), self.tags.len());
-        self.events.push(EncodedEvent { end, tags_end, event_type, id_hash, id_is_chosen });
+        let (begin, end) = (self.events.last().map_or(0, |last| last.end), self.frames.len());
+        let frame = Frame::settled(&self.frames[begin..end]);
+        let extent = frame.and_then(|frame| frame.extent_at(0));
+        let extent = extent.expect("a frame that was encoded is whole, and within its bounds");
+        let tags_end = self.tags.len();
+        self.events.push(EncodedEvent { end, tags_end, event_type, extent, id_hash, id_is_chosen });
     }
 
     /// Notes the tags of the event that is encoded next.

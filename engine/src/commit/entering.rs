@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use crate::event::category;
 use crate::format::definition::EventType;
+use crate::format::extent::Extent;
 use crate::format::frame::Frame;
 use crate::index::{LiveWriter, Term, TermHash};
 
@@ -14,18 +15,18 @@ use crate::index::{LiveWriter, Term, TermHash};
 #[derive(Debug)]
 pub(crate) struct Gap;
 
-/// Enters the next event, whose frame begins at `units` and whose stream has this hash.
+/// Enters the next event, which lies there and whose stream has this hash.
 ///
 /// # Errors
 /// [`Gap`]; the index is of no use then.
 pub(crate) fn enter(
     writer: &mut LiveWriter,
-    units: u32,
+    extent: Extent,
     stream_hash: TermHash,
     frame: &Frame<'_>,
     event_type: &EventType,
 ) -> Result<(), Gap> {
-    let ordinal = writer.push_event(units);
+    let ordinal = writer.push_event(extent.word());
     let (stream, version) = (Term::stream(frame.stream_bytes()), frame.version());
     match writer.find(stream_hash, stream) {
         Some(id) if writer.head(id).next_version() == version => {

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::append_vec::AppendVec;
@@ -16,12 +17,13 @@ use crate::disk::DiskFile;
 use crate::format::checksum::{Chain, SegmentKey};
 use crate::format::constants::FRAME_HEADER_BYTES;
 use crate::format::definition::EventType;
+use crate::format::extent::Extent;
 use crate::format::footer::SegmentContent;
 use crate::format::frame::Frame;
 use crate::format::frame::FrameSummary;
 use crate::format::scan::record_at;
 use crate::index::{LiveIndex, LiveRoom, LiveWriter, TermKind};
-use crate::limits::{RECORD_ALIGN, SEGMENT_HEAD_BYTES};
+use crate::limits::SEGMENT_HEAD_BYTES;
 use crate::sync::prefetch_all;
 
 /// The event types of a segment, by their number in it.
@@ -51,6 +53,41 @@ pub(crate) struct LiveSegment {
     chunks: AppendVec<Placed>,
     /// What is durable. Written by the committer alone, read by the sealer.
     content: Mutex<SegmentContent>,
+}
+
+/// Where events lie that follow one another.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extents<'a>(&'a [AtomicU64]);
+
+impl Extents<'_> {
+    pub(crate) fn len(self) -> usize {
+        self.0.len()
+    }
+
+    /// Those of the first events, which begin before this offset.
+    #[inline]
+    pub(crate) fn before(self, offset: u64) -> Self {
+        Self(&self.0[..self.0.partition_point(|word| extent(word).offset() < offset)])
+    }
+
+    pub(crate) fn last(self) -> Option<Extent> {
+        self.0.last().map(extent)
+    }
+}
+
+impl<'a> IntoIterator for Extents<'a> {
+    type Item = Extent;
+    type IntoIter = std::iter::Map<std::slice::Iter<'a, AtomicU64>, fn(&AtomicU64) -> Extent>;
+
+    #[inline]
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter().map(extent)
+    }
+}
+
+#[inline]
+fn extent(word: &AtomicU64) -> Extent {
+    Extent::of_word(word.load(Ordering::Relaxed))
 }
 
 /// Where a live segment begins in the log.
@@ -190,7 +227,7 @@ impl LiveSegment {
 
     /// Where the event with this ordinal stands; `None` where there is none.
     pub(crate) fn offset(&self, ordinal: u32) -> Option<u64> {
-        self.index.offset(ordinal).map(|units| u64::from(units) * RECORD_ALIGN as u64)
+        self.index.extent(ordinal).map(|word| Extent::of_word(word).offset())
     }
 
     /// The streams that have events in it, each with the version of its last one. For a segment that takes
@@ -205,9 +242,10 @@ impl LiveSegment {
         )
     }
 
-    /// Where these events stand, one after the other, as far as there are any.
-    pub(crate) fn offsets(&self, ordinals: Range<u32>) -> impl Iterator<Item = u64> {
-        self.index.offsets(ordinals).map(|units| u64::from(units) * RECORD_ALIGN as u64)
+    /// Where these events lie, as far as there are any: some of them after the others.
+    #[inline]
+    pub(crate) fn extents(&self, ordinals: Range<u32>) -> impl Iterator<Item = Extents<'_>> {
+        self.index.extents(ordinals).map(Extents)
     }
 
     /// What is durable of it.

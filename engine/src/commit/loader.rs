@@ -13,10 +13,10 @@ use crate::format::FormatError;
 use crate::format::batch::BatchHeader;
 use crate::format::checksum::SegmentKey;
 use crate::format::constants::BATCH_HEADER_BYTES;
+use crate::format::extent::Extent;
 use crate::format::frame::Frame;
 use crate::format::scan::{Record, checked_records};
 use crate::index::{FETCH_TERMS_MAX, LiveRoom, LiveWriter, Term, TermHash};
-use crate::limits::RECORD_ALIGN;
 
 /// See the module.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct Loader {
 
 /// An event to be indexed.
 struct Located<'a> {
-    units: u32,
+    extent: Extent,
     hash: TermHash,
     frame: Frame<'a>,
 }
@@ -112,9 +112,8 @@ impl Loader {
         if frame.type_ref() >= self.live.types.len() {
             return Err(FormatError::Field("type_ref"));
         }
-        let units =
-            u32::try_from(at / RECORD_ALIGN as u64).map_err(|_| FormatError::Field("offset"))?;
-        Ok(Located { units, hash: Term::stream(frame.stream_bytes()).xxh3_64(), frame })
+        let extent = frame.extent_at(at)?;
+        Ok(Located { extent, hash: Term::stream(frame.stream_bytes()).xxh3_64(), frame })
     }
 
     /// Indexes some events, in their order.
@@ -126,10 +125,10 @@ impl Loader {
             }
             self.writer.fetch(&hashes[..group.len()]);
         }
-        for Located { units, hash, frame } in group.drain(..) {
+        for Located { extent, hash, frame } in group.drain(..) {
             let event_type = self.live.types.get(frame.type_ref());
             let event_type = event_type.ok_or(FormatError::Field("type_ref"))?;
-            enter(&mut self.writer, units, hash, &frame, event_type)
+            enter(&mut self.writer, extent, hash, &frame, event_type)
                 .map_err(|Gap| FormatError::Field("version"))?;
         }
         Ok(())

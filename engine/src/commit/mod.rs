@@ -32,7 +32,7 @@ pub(crate) use entering::{Gap, enter};
 pub(crate) use figures::Figures;
 pub use figures::WriteStats;
 pub(crate) use leader::{CommitEnd, CommitStart, Leader};
-pub(crate) use live::{LiveSegment, LiveStart, TypeTable};
+pub(crate) use live::{Extents, LiveSegment, LiveStart, TypeTable};
 pub(crate) use loader::Loader;
 pub(crate) use pool::ChunkPool;
 pub(crate) use read_chunk::ReadChunk;

@@ -12,6 +12,7 @@ use super::constants::{
     FLAG_CAUSATION, FLAG_CORRELATION, FLAG_METADATA, FLAG_OCCURRED, FLAG_TAGS, FLAGS_KNOWN,
     FRAME_HEADER_BYTES, RECORD_BYTES, RECORD_JSON, RECORD_RKYV,
 };
+use super::extent::Extent;
 use crate::limits::{METADATA_BYTES_MAX, NAME_BYTES_MAX, NAME_BYTES_MIN, RECORD_ALIGN, TAGS_MAX};
 
 /// What the caller says of an event. Names and sizes are within their limits.
@@ -178,6 +179,7 @@ impl FrameSummary {
 pub(crate) struct Frame<'a> {
     bytes: &'a [u8],
     payload_at: u32,
+    payload_bytes: u32,
 }
 
 impl<'a> Frame<'a> {
@@ -211,13 +213,13 @@ impl<'a> Frame<'a> {
             cursor.skip_optional(flags)?;
         }
         let payload_at = pad(cursor.at);
-        let payload = get_u32(bytes, 56) as usize;
-        match payload_at.checked_add(payload) {
+        let payload_bytes = get_u32(bytes, 56);
+        match payload_at.checked_add(payload_bytes as usize) {
             Some(end) if pad(end) == bytes.len() => {}
             _ => return Err(FormatError::Field("payload")),
         }
         let payload_at = u32::try_from(payload_at).map_err(|_| FormatError::Field("payload"))?;
-        Ok(Self { bytes, payload_at })
+        Ok(Self { bytes, payload_at, payload_bytes })
     }
 
     /// The frame that fills `bytes` of the tail's memory, which holds nothing but what was encoded here or has been
@@ -231,24 +233,32 @@ impl<'a> Frame<'a> {
             return Err(FormatError::Short);
         };
         // The payload comes last, padded, and begins at a padded place.
-        let payload = pad(get_u32(bytes, 56) as usize);
+        let payload_bytes = get_u32(bytes, 56);
+        let payload = pad(payload_bytes as usize);
         if payload > rest {
             return Err(FormatError::Field("payload"));
         }
         let payload_at = u32::try_from(bytes.len() - payload);
         let payload_at = payload_at.map_err(|_| FormatError::Field("payload"))?;
-        Ok(Self { bytes, payload_at })
+        Ok(Self { bytes, payload_at, payload_bytes })
     }
 
-    /// A frame that [`Frame::parse`] has read before, with where its payload begins.
+    /// The frame that fills `bytes`, as its extent says, which is of [this](Frame::extent_at) or of what was encoded here:
+    /// nothing is looked at.
     #[inline]
-    pub(crate) fn checked(bytes: &'a [u8], payload_at: u32) -> Self {
-        Self { bytes, payload_at }
+    pub(crate) fn checked(bytes: &'a [u8], extent: Extent) -> Self {
+        let (payload_at, payload_bytes) = (extent.payload_at(), extent.payload_bytes());
+        Self { bytes, payload_at, payload_bytes }
     }
 
+    /// Where it lies, if it stands at this offset of its segment.
+    ///
+    /// # Errors
+    /// [`FormatError`], where it is larger than what can be appended.
     #[inline]
-    pub(crate) fn payload_at(&self) -> u32 {
-        self.payload_at
+    pub(crate) fn extent_at(&self, offset: u64) -> Result<Extent, FormatError> {
+        Extent::new(offset, self.payload_at, self.payload_bytes)
+            .ok_or(FormatError::Field("payload"))
     }
 
     #[inline]
@@ -298,7 +308,7 @@ impl<'a> Frame<'a> {
     #[inline]
     pub(crate) fn payload(&self) -> &'a [u8] {
         let start = self.payload_at as usize;
-        &self.bytes[start..start + get_u32(self.bytes, 56) as usize]
+        &self.bytes[start..start + self.payload_bytes as usize]
     }
 
     pub(crate) fn occurred_at(&self) -> Option<i64> {

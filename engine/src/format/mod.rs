@@ -10,6 +10,7 @@ pub(crate) mod bytes;
 pub(crate) mod checksum;
 pub(crate) mod constants;
 pub(crate) mod definition;
+pub(crate) mod extent;
 pub(crate) mod footer;
 pub(crate) mod frame;
 pub(crate) mod manifest;

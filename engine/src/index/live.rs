@@ -1,15 +1,15 @@
-//! The live index: one unsealed segment's terms and offsets, in memory.
+//! The live index: one unsealed segment's terms, and where its events lie, in memory.
 //!
 //! One [`LiveWriter`] feeds it under the sequence lock, when an append is claimed and before it is
 //! durable. Any number of readers hold the [`LiveIndex`] and take no lock; they clip what they find at
-//! the watermark. It owns the table of offsets; `live_terms` owns the terms and how they are found,
+//! the watermark. It owns the table of where events lie, a word each that its users understand; `live_terms` owns the terms and how they are found,
 //! `live_postings` how a term's ordinals lie, `live_ids` how an event is found by its id. It calls them and
 //! `paged`, and nothing else of the engine.
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::live_ids::{self, LiveIds};
 use super::live_postings::{self, LivePostings, WORDS_PER_TWO_POSTINGS_MAX};
@@ -20,7 +20,7 @@ use super::term::{Term, TermHash, TermKind};
 use super::{PLAIN_TERMS_MAX, SEGMENT_EVENTS_MAX, events_max, tags_max};
 use crate::limits::{APPEND_EVENTS_MAX, APPEND_TAGS_MAX, SEGMENT_BYTES_MAX};
 
-/// Words to a page of buckets, offsets and postings.
+/// Words to a page of buckets, extents and postings.
 const WORDS_PER_PAGE: usize = 1024;
 
 /// How many terms [`LiveWriter::fetch`] takes at once.
@@ -50,6 +50,8 @@ const APPEND_POSTINGS_MAX: u64 = APPEND_EVENTS_MAX as u64 * PLAIN_TERMS_MAX;
 pub(super) const TERM_BYTES: u64 = size_of::<LiveEntry>() as u64 + 16;
 /// What a posting word takes.
 pub(super) const WORD_BYTES: u64 = size_of::<AtomicU32>() as u64;
+/// What is kept of where an event lies.
+const EXTENT_BYTES: u64 = size_of::<AtomicU64>() as u64;
 
 /// How much a live index has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,10 +122,10 @@ impl LiveRoom {
 pub(crate) struct LiveIndex {
     terms: LiveTerms,
     pub(super) words: Words,
-    offsets: Words,
+    extents: Paged<AtomicU64, WORDS_PER_PAGE>,
     tags: LiveTags,
     ids: LiveIds,
-    /// Published after the offset is written.
+    /// Published after the extent is written.
     events: AtomicU32,
 }
 
@@ -168,7 +170,7 @@ impl LiveIndex {
         let index = Arc::new(Self {
             terms: LiveTerms::new(room.terms, room.terms_expected),
             words: Paged::new(room.words),
-            offsets: Paged::new(room.events),
+            extents: Paged::new(room.events),
             tags: LiveTags::new(room.tags),
             ids: LiveIds::new(room.segment_bytes, room.events),
             events: AtomicU32::new(0),
@@ -190,19 +192,19 @@ impl LiveIndex {
         self.events.load(Ordering::Acquire)
     }
 
-    /// Where an event's frame begins in the segment's file, in units of
-    /// [`RECORD_ALIGN`](crate::limits::RECORD_ALIGN).
-    pub(crate) fn offset(&self, ordinal: u32) -> Option<u32> {
+    /// Where an event lies: the word with which it was pushed.
+    pub(crate) fn extent(&self, ordinal: u32) -> Option<u64> {
         if ordinal >= self.events() {
             return None;
         }
-        self.offsets.get(ordinal).map(|offset| offset.load(Ordering::Relaxed))
+        self.extents.get(ordinal).map(|extent| extent.load(Ordering::Relaxed))
     }
 
-    /// Where the frames of these events begin, as [`LiveIndex::offset`], as far as there are any.
-    pub(crate) fn offsets(&self, ordinals: Range<u32>) -> impl Iterator<Item = u32> {
-        let events = ordinals.start..ordinals.end.min(self.events());
-        self.offsets.slots(events).map(|offset| offset.load(Ordering::Relaxed))
+    /// Where these events lie, as [`LiveIndex::extent`], as far as there are any: some of them after the others. The words do
+    /// not change.
+    #[inline]
+    pub(crate) fn extents(&self, ordinals: Range<u32>) -> impl Iterator<Item = &[AtomicU64]> {
+        self.extents.slices(ordinals.start..ordinals.end.min(self.events()))
     }
 
     /// The postings that the term has by now; of a tag, those of all tags that share its hash.
@@ -331,16 +333,16 @@ impl fmt::Debug for LiveWriter {
 
 impl LiveWriter {
     /// Adds the next event and gives its ordinal.
-    pub(crate) fn push_event(&mut self, offset_units: u32) -> u32 {
-        self.push_events([offset_units]).start
+    pub(crate) fn push_event(&mut self, extent: u64) -> u32 {
+        self.push_events([extent]).start
     }
 
-    /// Adds the next events, one for each offset, and gives their ordinals.
+    /// Adds the next events, one for each word that says where it lies, and gives their ordinals.
     #[inline]
-    pub(crate) fn push_events(&mut self, offsets: impl IntoIterator<Item = u32>) -> Range<u32> {
+    pub(crate) fn push_events(&mut self, extents: impl IntoIterator<Item = u64>) -> Range<u32> {
         let first = self.events;
-        for offset_units in offsets {
-            self.index.offsets.slot(self.events).store(offset_units, Ordering::Relaxed);
+        for extent in extents {
+            self.index.extents.slot(self.events).store(extent, Ordering::Relaxed);
             self.events += 1;
         }
         self.index.events.store(self.events, Ordering::Release);
@@ -513,7 +515,7 @@ impl LiveWriter {
             + self.names_bytes
             + self.index.tags.bytes()
             + u64::from(self.words_used) * WORD_BYTES
-            + u64::from(self.events) * (WORD_BYTES + live_ids::BYTES_PER_EVENT)
+            + u64::from(self.events) * (EXTENT_BYTES + live_ids::BYTES_PER_EVENT)
     }
 
     /// Adds a posting to a term, new or not. `version` is the posting's own.

@@ -12,13 +12,14 @@ use crate::format::FormatError;
 use crate::format::batch::BatchHeader;
 use crate::format::checksum::SegmentKey;
 use crate::format::constants::BATCH_HEADER_BYTES;
+use crate::format::extent::Extent;
 use crate::format::footer::SegmentContent;
 use crate::format::frame::FrameSummary;
 use crate::format::scan::{Record, records};
 use crate::index::{
     BuildError, EventType, LiveIndex, LiveRoom, Stamp, TIMES_EVERY, Term, seal_run, table_file,
 };
-use crate::limits::{RECORD_ALIGN, SEGMENT_HEAD_BYTES};
+use crate::limits::SEGMENT_HEAD_BYTES;
 
 /// The files of the index of one segment.
 #[derive(Debug)]
@@ -128,11 +129,10 @@ pub(crate) fn build_from_log(
                     beside.events_of_types.push(0);
                 }
                 Record::Event(frame) => {
-                    let units = u32::try_from(at / RECORD_ALIGN as u64);
-                    let units = units.map_err(|_| contradiction())?;
+                    let extent = frame.extent_at(at).map_err(|_| contradiction())?;
                     let event_type = types.get(frame.type_ref()).ok_or_else(contradiction)?;
                     let hash = Term::stream(frame.stream_bytes()).xxh3_64();
-                    enter(&mut writer, units, hash, &frame, event_type)
+                    enter(&mut writer, extent, hash, &frame, event_type)
                         .map_err(|Gap| (at, DamageReason::Versions))?;
                     FrameSummary::of(frame.bytes())
                         .and_then(|summary| beside.add(summary))
@@ -162,7 +162,9 @@ fn finish(
         .collect();
     let Beside { ids, times, events_of_types } = beside;
     let events = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-    let offsets = (0..events).map(|ordinal| live.offset(ordinal).unwrap_or(u32::MAX));
+    let units =
+        |ordinal| live.extent(ordinal).map_or(u32::MAX, |word| Extent::of_word(word).units());
+    let offsets = (0..events).map(units);
     let table = table_file(stamp, offsets, times.into_iter(), &types)?;
     Ok(Built { table, run: seal_run(live, stamp, ids)?, events_of_types })
 }

@@ -8,12 +8,13 @@ use rkyv::util::AlignedVec;
 
 use super::event::EventRef;
 use super::upcasts::Upcasts;
-use crate::commit::{ChunkRef, TypeTable};
+use crate::commit::{ChunkRef, Extents, TypeTable};
 use crate::disk::Mapping;
+use crate::format::FormatError;
+use crate::format::extent::Extent;
 use crate::format::frame::Frame;
-use crate::format::scan::record_at;
 use crate::limits::PINNED_BYTES_MAX;
-use crate::sync::{prefetch, prefetch_all};
+use crate::sync::prefetch;
 
 /// Memory that holds frames of one segment.
 #[derive(Debug, Clone)]
@@ -57,13 +58,8 @@ impl Source {
     /// The frame of an event; `None` where the memory has it not.
     #[inline]
     fn frame(&self, entry: &Entry) -> Option<Frame<'_>> {
-        if entry.bytes > 0 {
-            let bytes = self.bytes(entry.offset..entry.offset + u64::from(entry.bytes))?;
-            return Some(Frame::checked(bytes, entry.payload_at));
-        }
-        let Memory::Chunk(chunk) = &self.memory else { return None };
-        let known = chunk.published(entry.offset..chunk.published_end())?;
-        Frame::settled(record_at(known, 0).ok()?).ok()
+        let bytes = self.bytes(entry.extent.frame())?;
+        Some(Frame::checked(bytes, entry.extent))
     }
 
     /// An owner of one event's memory, with where the event is in it: this memory, or a copy of the event where what readers keep
@@ -74,9 +70,8 @@ impl Source {
         {
             let mut copy = AlignedVec::with_capacity(frame.bytes().len());
             copy.extend_from_slice(frame.bytes());
-            let bytes = to_u32(copy.len());
-            let (payload_at, type_ref) = (frame.payload_at(), entry.type_ref(frame));
-            let entry = Entry { source: 0, payload_at, offset: 0, bytes, type_ref };
+            let extent = entry.extent.moved_to(0);
+            let entry = Entry { source: 0, extent, type_ref: entry.type_ref(frame) };
             let memory = Memory::Copied(Arc::new(copy));
             return (Self { memory, types: Arc::clone(&self.types) }, entry);
         }
@@ -105,23 +100,25 @@ impl<'a> Tail<'a> {
 
     /// Where an event of it begins.
     #[inline]
-    fn place(&self, entry: &Entry) -> usize {
-        usize::try_from(entry.offset.wrapping_sub(self.base)).unwrap_or(usize::MAX)
+    fn place(&self, extent: Extent) -> usize {
+        usize::try_from(extent.offset().wrapping_sub(self.base)).unwrap_or(usize::MAX)
     }
 
     #[inline]
-    fn frame(&self, entry: &Entry) -> Option<Frame<'a>> {
-        Frame::settled(record_at(self.bytes, self.place(entry)).ok()?).ok()
+    fn frame(&self, extent: Extent) -> Option<Frame<'a>> {
+        let bytes = usize::try_from(extent.frame_bytes()).ok()?;
+        Some(Frame::checked(self.bytes.get(self.place(extent)..)?.get(..bytes)?, extent))
     }
 
-    /// Has the processor fetch where an event begins: its header, and mostly where its payload begins.
+    /// Has the processor fetch where an event's payload begins.
     #[inline]
-    fn prefetch(&self, entry: &Entry) {
-        const BYTES: usize = 128;
-        let bytes = self.bytes.get(self.place(entry)..).and_then(<[u8]>::first_chunk::<BYTES>);
-        if let Some(bytes) = bytes {
-            prefetch_all(bytes);
-            prefetch(&bytes[BYTES / 2]);
+    fn prefetch(&self, extent: Extent) {
+        let place = self.place(extent);
+        if let Some(byte) = self.bytes.get(place) {
+            prefetch(byte);
+        }
+        if let Some(byte) = self.bytes.get(place.saturating_add(extent.payload_at() as usize)) {
+            prefetch(byte);
         }
     }
 }
@@ -146,29 +143,23 @@ impl MemoryRef<'_> {
     }
 }
 
-/// Where an event is: checked when the batch was made.
+/// Where an event is: checked when the batch was made, or in the tail's memory, which does not change.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
     pub source: u32,
-    /// Where its payload begins in its frame.
-    pub payload_at: u32,
-    pub offset: u64,
-    /// 0 where the frame says by itself what it is: in the tail's memory, which does not change.
-    pub bytes: u32,
+    /// [`UNREAD`] where the frame was not looked at.
     pub type_ref: u32,
+    pub extent: Extent,
 }
 
-impl Entry {
-    /// Of a frame in the tail's memory, which was not looked at.
-    #[inline]
-    pub(super) fn unread(source: u32, offset: u64) -> Self {
-        Self { source, payload_at: 0, offset, bytes: 0, type_ref: 0 }
-    }
+/// The type of an event whose frame says it: no segment has so many types.
+const UNREAD: u32 = u32::MAX;
 
+impl Entry {
     /// The type of its event, by its number in the segment.
     #[inline]
     pub(super) fn type_ref(&self, frame: &Frame<'_>) -> u32 {
-        if self.bytes == 0 { frame.type_ref() } else { self.type_ref }
+        if self.type_ref == UNREAD { frame.type_ref() } else { self.type_ref }
     }
 }
 
@@ -241,27 +232,32 @@ impl Batch {
     }
 
     /// Adds a frame that was checked, of a defined type, in the memory of this number.
+    ///
+    /// # Errors
+    /// As [`Frame::extent_at`].
     #[inline]
-    pub(super) fn push(&mut self, source: u32, offset: u64, frame: &Frame<'_>) {
-        let bytes = frame.bytes().len();
+    pub(super) fn push(
+        &mut self,
+        source: u32,
+        offset: u64,
+        frame: &Frame<'_>,
+    ) -> Result<(), FormatError> {
         self.entries.push(Entry {
             source,
-            payload_at: frame.payload_at(),
-            offset,
-            bytes: to_u32(bytes),
             type_ref: frame.type_ref(),
+            extent: frame.extent_at(offset)?,
         });
-        self.bytes += bytes;
-        self.upcasts.grow();
+        self.bytes += frame.bytes().len();
+        self.upcasts.grow(1);
+        Ok(())
     }
-}
 
-impl Batch {
-    /// Adds frames of the tail's memory, of which only is known where they begin, and about how many bytes they have.
+    /// Adds frames of the tail's memory that lie there, and were not looked at. Their bytes are the caller's to count.
     #[inline]
-    pub(super) fn push_unread(&mut self, source: u32, offset: u64) {
-        self.entries.push(Entry::unread(source, offset));
-        self.upcasts.grow();
+    pub(super) fn push_unread(&mut self, source: u32, extents: Extents<'_>) {
+        let entry = |extent| Entry { source, type_ref: UNREAD, extent };
+        self.entries.extend(extents.into_iter().map(entry));
+        self.upcasts.grow(to_u32(extents.len()));
     }
 }
 
@@ -305,7 +301,7 @@ impl<'a> Iterator for BatchIter<'a> {
         let index = self.range.next()?;
         let Batch { entries, upcasts, .. } = self.batch;
         let entry = entries.get(index)?;
-        if entry.bytes > 0 {
+        if entry.type_ref != UNREAD {
             return self.batch.get(index);
         }
         let tail = match self.tail {
@@ -315,10 +311,10 @@ impl<'a> Iterator for BatchIter<'a> {
         if let Some(ahead) = entries.get(index + AHEAD)
             && ahead.source == entry.source
         {
-            tail.prefetch(ahead);
+            tail.prefetch(ahead.extent);
         }
         let (source, place) = (tail.source, to_u32(index));
-        Some(EventRef { frame: tail.frame(entry)?, source, entry, upcasts, place })
+        Some(EventRef { frame: tail.frame(entry.extent)?, source, entry, upcasts, place })
     }
 
     #[inline]

@@ -41,8 +41,9 @@ impl Batch {
             let position = Some(frame.position());
             return Err(sealed.damaged(offset, position, DamageReason::UndefinedType));
         }
-        self.push(source, offset, frame);
-        Ok(())
+        self.push(source, offset, frame).map_err(|error| {
+            sealed.damaged(offset, Some(frame.position()), DamageReason::Format(error))
+        })
     }
 
     /// Adds an event of a live segment, which is below the watermark.
@@ -86,23 +87,27 @@ impl Batch {
         source: u32,
         ordinals: Range<u32>,
     ) -> u32 {
-        let room = READ_BATCH_EVENTS - self.entries.len().min(READ_BATCH_EVENTS);
-        let room = ordinals.len().min(room);
-        self.reserve(room);
-        let (end, bytes_max) = (chunk.published_end(), READ_BATCH_BYTES - self.bytes);
-        let first = live.offset(ordinals.start).unwrap_or_default();
+        let Range { start, end } = ordinals;
+        let room = READ_BATCH_EVENTS.saturating_sub(self.entries.len());
+        let ordinals =
+            start..end.min(start.saturating_add(u32::try_from(room).unwrap_or(u32::MAX)));
+        self.reserve(ordinals.len());
+        let first = live.offset(start).unwrap_or_default();
+        // What begins behind it is in another chunk, or it was enough before.
+        let bytes_max = READ_BATCH_BYTES.saturating_sub(self.bytes) as u64;
+        let limit = chunk.published_end().min(first.saturating_add(bytes_max + 1));
         let (mut events, mut behind) = (0, first);
-        for offset in live.offsets(ordinals).take(room) {
-            // The next one is in another chunk, or it is enough.
-            if offset >= end || to_usize(offset - first) > bytes_max {
+        for extents in live.extents(ordinals) {
+            let wanted = extents.before(limit);
+            let Some(last) = wanted.last() else { break };
+            self.push_unread(source, wanted);
+            (events, behind) = (events + wanted.len(), last.frame().end);
+            if wanted.len() < extents.len() {
                 break;
             }
-            self.push_unread(source, offset);
-            (events, behind) = (events + 1, offset);
         }
-        let last = record_at(chunk.published(behind..end).unwrap_or_default(), 0);
-        self.bytes += to_usize(behind - first) + last.map_or(0, <[u8]>::len);
-        events
+        self.bytes += to_usize(behind - first);
+        u32::try_from(events).unwrap_or(u32::MAX)
     }
 
     /// As [`Batch::push_live`], if the event is wanted; says whether it was.
@@ -124,7 +129,7 @@ impl Batch {
             return Ok(false);
         }
         let source = self.source(MemoryRef::Chunk(chunk), &live.types);
-        self.push(source, offset, &frame);
+        self.push(source, offset, &frame).map_err(damaged)?;
         Ok(true)
     }
 }

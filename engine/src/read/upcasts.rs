@@ -38,10 +38,10 @@ impl Upcasts {
         Self { events, slots: OnceLock::new() }
     }
 
-    /// One event more; before it can be asked for anything.
+    /// So many events more; before it can be asked for anything.
     #[inline]
-    pub(super) fn grow(&mut self) {
-        self.events += 1;
+    pub(super) fn grow(&mut self, events: u32) {
+        self.events += events;
     }
 
     /// What the event in this place became as a `T`, which `make` makes where that is not there yet.

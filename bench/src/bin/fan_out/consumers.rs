@@ -1,4 +1,4 @@
-//! The same events to several consumers, in four ways.
+//! The same events to several consumers, in several ways.
 
 use std::time::Duration;
 
@@ -15,11 +15,12 @@ type Way<'a> = (&'a str, Box<dyn Fn(&Events, usize) -> Round + 'a>);
 pub fn measure(events: u64) {
     let events = Events::new(events);
     let hot = Hot::new(&events);
-    let ways: [Way; 5] = [
+    let ways: [Way; 6] = [
         ("stratalog", Box::new(|events, consumers| hot.drain(events, consumers))),
         ("crossbeam-channel", Box::new(channels::run)),
         ("tokio broadcast", Box::new(broadcast::run)),
         ("disruptor", Box::new(ring::run)),
+        ("disruptor, polled", Box::new(ring::poll)),
         ("a bare loop", Box::new(Events::walk)),
     ];
     println!(

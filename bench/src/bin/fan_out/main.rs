@@ -5,7 +5,7 @@
 //!
 //! `consumers`: events of 256 bytes (default: 20,000, which caches hold, and 100,000, which they do not) to 1, 4 and 16 consumers, each of which counts them and reads their
 //! first word: subscriptions to a store whose events are in the unsealed tail; a bounded channel of `crossbeam-channel` for
-//! each; the broadcast channel of `tokio`; the ring of `disruptor`; and a loop over the events where they are in memory. See the module `fan_out` for what each does. It prints the
+//! each; the broadcast channel of `tokio`; the ring of `disruptor`, in two forms; and a loop over the events where they are in memory. See the module `fan_out` for what each does. It prints the
 //! processor's time for an event and consumer, that of who sends, and the time that went by.
 //!
 //! `latency`: how long after the end of a commit a sleeping subscriber of an idle store has the event, beside what the

@@ -65,7 +65,7 @@ impl Model {
     pub(super) fn live(&self) -> (LiveWriter, Arc<LiveIndex>) {
         let (mut writer, live) = LiveIndex::new(LiveRoom::for_all_of(SEGMENT_BYTES));
         for event in &self.events {
-            let ordinal = writer.push_event(event.offset);
+            let ordinal = writer.push_event(event.offset.into());
             writer.insert(event.hash, Term::stream(&event.stream), ordinal, event.version);
         }
         (writer, live)

@@ -39,9 +39,9 @@ fn the_live_index_gives_each_event_and_each_stream_as_the_model_has_them() {
         let (writer, live) = model.live();
         assert_eq!(live.events() as usize, model.events.len());
         for (ordinal, event) in (0..).zip(&model.events) {
-            assert_eq!(live.offset(ordinal), Some(event.offset));
+            assert_eq!(live.extent(ordinal), Some(event.offset.into()));
         }
-        assert_eq!(live.offset(live.events()), None);
+        assert_eq!(live.extent(live.events()), None);
         for (name, (hash, first_version, ordinals)) in &model.streams {
             let term = Term::stream(name);
             let found = live.lookup(*hash, term).unwrap();
@@ -110,7 +110,7 @@ fn an_event_is_found_by_each_of_its_terms_and_by_its_id() {
     let (mut writer, live) = LiveIndex::new(LiveRoom::for_all_of(SEGMENT_BYTES));
     let ids: Vec<TermHash> = (0..100_u128).map(|n| Term::id(&n.to_le_bytes()).xxh3_64()).collect();
     for (ordinal, id) in (0..).zip(&ids) {
-        assert_eq!(writer.push_event(ordinal), ordinal);
+        assert_eq!(writer.push_event(ordinal.into()), ordinal);
         let category = if ordinal % 10 < 7 { b"a" } else { b"b" };
         writer.enter_category(Term::category(category).xxh3_64(), category, ordinal..ordinal + 1);
         // Two types of one name are one term.

@@ -27,7 +27,7 @@ fn check_stream(live: &LiveIndex, stream: u32, watermark: u32) {
     assert!(visible.forward(0).eq((0..expected).map(|i| i * STREAMS + stream)));
     assert_eq!(visible.get(expected / 2).is_some(), expected > 0);
     for ordinal in visible.backward(u32::MAX).take(3) {
-        assert_eq!(live.offset(ordinal), Some(ordinal * 3));
+        assert_eq!(live.extent(ordinal), Some(u64::from(ordinal) * 3));
     }
 }
 
@@ -54,7 +54,7 @@ fn readers_see_everything_below_the_watermark_while_the_writer_goes_on() {
             });
         }
         for ordinal in 0..EVENTS {
-            assert_eq!(writer.push_event(ordinal * 3), ordinal);
+            assert_eq!(writer.push_event(u64::from(ordinal) * 3), ordinal);
             let name = name(ordinal % STREAMS);
             let term = Term::stream(&name);
             writer.insert(term.xxh3_64(), term, ordinal, (ordinal / STREAMS).into());
