@@ -113,7 +113,8 @@ fn one_that_stands_still_can_be_stopped_and_goes_on_from_before_the_event() {
         if event.position().get() == 321 { Err("no".into()) } else { Ok(()) }
     };
     let tallies = store.project(Tallies::failing(fails)).retries(0).start().unwrap();
-    failure_of(&tallies);
+    // With those before it, and by itself.
+    assert_eq!(failure_of(&tallies).attempts, 2);
     assert!(
         matches!(tallies.stop(), Err(ProjectionError::Failed(failure)) if failure.position.get() == 321)
     );

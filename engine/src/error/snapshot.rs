@@ -30,17 +30,17 @@ pub enum SnapshotError {
         undurable: Option<FileError>,
     },
     /// The events of the stream could not be read, or not be folded.
-    #[error("stream {stream:?} could not be folded: {cause}")]
+    #[error("{stream:?} could not be folded: {cause}")]
     Load {
-        /// The stream.
+        /// The stream; of a projection, its name with the lane.
         stream: Box<str>,
         /// Why. Told in the message, so it is no `source`.
         cause: Arc<LoadError>,
     },
     /// The state could not be archived.
-    #[error("the state {state:?} of stream {stream:?} could not be archived: {why}")]
+    #[error("the state {state:?} of {stream:?} could not be archived: {why}")]
     Archive {
-        /// The stream.
+        /// The stream; of a projection, its name with the lane.
         stream: Box<str>,
         /// The name of the state's type.
         state: Box<str>,
@@ -49,11 +49,9 @@ pub enum SnapshotError {
     },
     /// The state is larger than a snapshot may be. See
     /// [`SnapshotOptions::memory_bytes`](crate::SnapshotOptions::memory_bytes).
-    #[error(
-        "the state {state:?} of stream {stream:?} has {bytes} bytes; a snapshot may have {bytes_max}"
-    )]
+    #[error("the state {state:?} of {stream:?} has {bytes} bytes; a snapshot may have {bytes_max}")]
     TooLarge {
-        /// The stream.
+        /// The stream; of a projection, its name with the lane.
         stream: Box<str>,
         /// The name of the state's type.
         state: Box<str>,
@@ -62,10 +60,10 @@ pub enum SnapshotError {
         /// How large it may be.
         bytes_max: u64,
     },
-    /// The fold has panicked.
-    #[error("the fold of stream {stream:?} into the state {state:?} panicked: {message}")]
+    /// The fold has panicked, or what archives the state.
+    #[error("the code that makes the state {state:?} of {stream:?} panicked: {message}")]
     Panicked {
-        /// The stream.
+        /// The stream; of a projection, its name with the lane.
         stream: Box<str>,
         /// The name of the state's type.
         state: Box<str>,
@@ -74,11 +72,9 @@ pub enum SnapshotError {
     },
     /// No snapshot is taken for a while, because too many are waiting, there is too much garbage, or writing has failed a
     /// moment ago. Try again later.
-    #[error(
-        "no snapshot of stream {stream:?} was taken: snapshots wait, or could not be written lately"
-    )]
+    #[error("no snapshot of {stream:?} was taken: snapshots wait, or could not be written lately")]
     NotNow {
-        /// The stream.
+        /// The stream; of a projection, its name with the lane.
         stream: Box<str>,
     },
     /// The store is open for reading only, or is being closed.

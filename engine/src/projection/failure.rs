@@ -57,6 +57,14 @@ impl From<DecodeError> for FailureCause {
 }
 
 impl FailureCause {
+    /// What the code said that has panicked, or what is wrong.
+    pub(super) fn into_message(self) -> Box<str> {
+        match self {
+            Self::Panicked(message) => message,
+            cause => cause.to_string().into(),
+        }
+    }
+
     pub(super) fn of_panic(panic: &(dyn Any + Send)) -> Self {
         let message = panic
             .downcast_ref::<&str>()

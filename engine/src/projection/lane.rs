@@ -34,14 +34,23 @@ pub(super) struct Runner<P: Projection> {
     word: Word,
     /// What was read and is not applied yet, from this place in it on.
     batch: Option<(Batch, usize)>,
-    /// The event that has failed last, and how often something has since there was progress.
-    failing: Option<(u64, u32)>,
+    failing: Option<Failing>,
     /// Something has failed, and what was read since is not to be used.
     is_torn: bool,
     /// What is saved reflects this, and when that was.
     saved: (u64, Instant),
     /// When it has slept last, and whether it has moved since.
     slept: (Instant, bool),
+}
+
+/// The event that has failed last.
+#[derive(Clone, Copy)]
+struct Failing {
+    position: u64,
+    /// How often something has failed since there was progress.
+    attempts: u32,
+    /// The projection has stopped for it.
+    stopped: bool,
 }
 
 /// An event that could not be applied, or read.
@@ -129,9 +138,9 @@ impl<P: Projection> Runner<P> {
                 let mut held = self.lane().lock();
                 held.parks = held.parks.filter(|parks| *parks > epoch);
                 drop(held);
-                if self.failing.is_some_and(|(_, tries)| tries > self.shared.settings.retries) {
+                if let Some(failing) = self.failing.as_mut().filter(|failing| failing.stopped) {
                     // It was resumed, and has its tries again.
-                    self.failing = self.failing.map(|(position, _)| (position, 0));
+                    (failing.attempts, failing.stopped) = (0, false);
                 }
                 return true;
             }
@@ -189,10 +198,10 @@ impl<P: Projection> Runner<P> {
             return Ok(false);
         }
         // An event that has failed is tried by itself: those before it are not lost with it.
-        if let Some((failing, _)) = self.failing
-            && failing > position + 1
+        if let Some(failing) = self.failing
+            && failing.position > position + 1
         {
-            passed = passed.min(failing - 1);
+            passed = passed.min(failing.position - 1);
         }
         let (state, end) = held.claim(passed);
         drop(held);
@@ -224,7 +233,7 @@ impl<P: Projection> Runner<P> {
         if self.batch.as_ref().is_some_and(|(batch, at)| *at >= batch.len()) {
             self.batch = None;
         }
-        if self.failing.is_some_and(|(failing, _)| failing <= position) {
+        if self.failing.is_some_and(|failing| failing.position <= position) {
             self.failing = None;
             shared.control.recovered(self.number);
         }
@@ -263,7 +272,7 @@ impl<P: Projection> Runner<P> {
         let kept = caught(|| room.keep(&lane.key, &*state, position));
         let error = match kept {
             Ok(kept) => kept.err(),
-            Err(cause) => Some(lane.key.panicked(cause.to_string().into())),
+            Err(cause) => Some(lane.key.panicked(cause.into_message())),
         };
         if let Some(error) = &error {
             let (name, lane) = (P::NAME, self.number);
@@ -325,11 +334,11 @@ impl<P: Projection> Runner<P> {
     fn failed(&mut self, failed: Failed) {
         let Failed { position, event, cause } = failed;
         self.is_torn = true;
-        let attempts = self.failing.map_or(0, |(_, attempts)| attempts) + 1;
-        self.failing = Some((position, attempts));
+        let attempts = self.failing.map_or(0, |failing| failing.attempts) + 1;
         // Before it has stopped, everything before the event is applied: it was tried by itself.
         let is_alone = position <= self.lane().lock().position() + 1;
         let is_last = attempts > self.shared.settings.retries && is_alone;
+        self.failing = Some(Failing { position, attempts, stopped: is_last });
         let failure = ProjectionFailure {
             projection: P::NAME.into(),
             lane: self.number,
@@ -423,7 +432,7 @@ fn apply<P: Projection>(
         // A copy, where somebody looks at it.
         let state = Arc::make_mut(state);
         let mut events = 0;
-        while let Some(event) = batch.get(*at).filter(|event| event.position().0 <= end) {
+        for event in batch.iter_from(*at).take_while(|event| event.position().0 <= end) {
             if lanes == 1 || lane_of(projection.key(event), lanes) == lane {
                 match P::Events::views(event)? {
                     Some(views) => {

@@ -214,7 +214,13 @@ impl Batch {
     /// The events, in the order in which they were read.
     #[inline]
     pub fn iter(&self) -> BatchIter<'_> {
-        BatchIter { batch: self, range: 0..self.len(), tail: None }
+        self.iter_from(0)
+    }
+
+    /// Those from this place in the batch on.
+    #[inline]
+    pub(crate) fn iter_from(&self, place: usize) -> BatchIter<'_> {
+        BatchIter { batch: self, range: place..self.len(), tail: None }
     }
 
     /// Makes room for so many events more.
