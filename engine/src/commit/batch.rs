@@ -56,6 +56,11 @@ impl Batch {
         if self.next_is_fresh() { align_up(self.end(), BLOCK) } else { self.end() }
     }
 
+    /// Whether its producers have filled it.
+    pub(crate) fn is_filled(&self) -> bool {
+        self.ticket.is_filled(self.claimed)
+    }
+
     /// The position of its last event.
     pub(crate) fn last_position(&self) -> u64 {
         self.first_position + u64::from(self.events) - 1

@@ -161,6 +161,10 @@ impl<S: BatchSource> Committer<S> {
             self.ended.push(leader.commit(batch)?);
             return Ok(());
         }
+        if !batch.is_filled() {
+            // Nobody waits for those who fill the next one.
+            self.tell();
+        }
         self.writes.submit(leader, batch)?;
         loop {
             while self.writes.in_flight.len() < IN_FLIGHT_BATCHES_MAX as usize {

@@ -89,6 +89,11 @@ impl Ticket {
         }
     }
 
+    /// Whether `bytes` of claims have been filled.
+    pub(crate) fn is_filled(&self, bytes: u32) -> bool {
+        self.filled.load(Ordering::Acquire) == bytes
+    }
+
     /// Waits until `bytes` of claims have been filled; false where the batch was given up.
     pub(crate) fn wait_filled(&self, bytes: u32) -> bool {
         /// Filling is a copy of some hundred bytes: the producer is either about to finish or preempted.
