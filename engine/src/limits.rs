@@ -65,8 +65,8 @@ pub const BATCH_BYTES_FULL: usize = 1 << 20;
 pub const BATCH_BYTES_LARGE: u64 = 64 << 10;
 /// How many batches may be in flight, written or being written, above the durable watermark.
 pub const IN_FLIGHT_BATCHES_MAX: u32 = 4;
-/// So many smaller batches are written by blocking calls, each of which waited when the one before had ended; then such go
-/// through the disk's queue as well, one at a time.
+/// So many batches of fewer bytes, each of which waited when the one before had ended, are written by blocking calls; from then
+/// on such batches go through the disk's queue as well, one at a time.
 pub(crate) const FOLLOWED_BATCHES_MIN: u32 = 256;
 /// A batch is written beside others that are in flight when it has this many bytes, or is closed.
 pub const BATCH_BYTES_BESIDE: u64 = 128 << 10;

@@ -46,23 +46,26 @@ pub fn run(events: &Events, consumers: usize) -> Round {
         move |(begun, tally): &mut (Start, Tally), slot: &Slot, _, _| {
             tally.take(&slot.0);
             if tally.events == last {
-                // Whoever waits for it has ended only where another one has failed.
-                let _ = laps.send(begun.end(*tally));
+                laps.send(begun.end(*tally)).expect("it is waited for");
             }
         }
     };
     let builder = build_single_producer(ROOM_EVENTS, Slot::empty, BusySpinWithSpinLoopHint);
     let builder = builder.handle_events_and_state_with(handle(), begin());
-    if consumers == 1 {
-        let sent = send(events, builder.build(), &start);
-        return Round::of(events, &sent, &ended.iter().take(1).collect::<Vec<_>>());
-    }
-    let mut builder = builder.handle_events_and_state_with(handle(), begin());
-    for _ in 2..consumers {
-        builder = builder.handle_events_and_state_with(handle(), begin());
-    }
-    let sent = send(events, builder.build(), &start);
-    Round::of(events, &sent, &ended.iter().take(consumers).collect::<Vec<_>>())
+    let sent = if consumers == 1 {
+        send(events, builder.build(), &start)
+    } else {
+        let mut builder = builder.handle_events_and_state_with(handle(), begin());
+        for _ in 2..consumers {
+            builder = builder.handle_events_and_state_with(handle(), begin());
+        }
+        send(events, builder.build(), &start)
+    };
+    // The ring has ended, and with it its threads: whoever has not told by now never will.
+    drop(laps);
+    let received: Vec<_> = ended.iter().collect();
+    assert_eq!(received.len(), consumers, "every consumer has received all events");
+    Round::of(events, &sent, &received)
 }
 
 /// Publishes on a thread of its own, and waits until the ring has ended.

@@ -11,8 +11,8 @@ use crate::limits::{
     APPEND_BYTES_MAX, METADATA_BYTES_MAX, NAME_BYTES_MAX, RECORD_ALIGN, SEGMENT_BYTES_MAX, TAGS_MAX,
 };
 
-/// See the module. Ordered by the offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Extent(u64);
 
 const UNIT: u64 = RECORD_ALIGN as u64;

@@ -110,7 +110,7 @@ impl<'a> Tail<'a> {
         Some(Frame::checked(self.bytes.get(self.place(extent)..)?.get(..bytes)?, extent))
     }
 
-    /// Has the processor fetch where an event's payload begins.
+    /// Has the processor fetch where an event's header and its payload begin.
     #[inline]
     fn prefetch(&self, extent: Extent) {
         let place = self.place(extent);
