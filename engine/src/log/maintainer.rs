@@ -17,7 +17,7 @@ use super::rebuilding::Rebuilding;
 use super::run::Run;
 use super::seal::seal;
 use super::sealed::SealedSegment;
-use super::warming::{self, Warming};
+use super::warming::Warming;
 use crate::append::Prepared;
 use crate::commit::{Figures, LiveSegment};
 use crate::disk::Disk;
@@ -247,9 +247,8 @@ impl Agenda {
 
     /// Begins to bring a segment back into memory; the one before, if that is not done, comes too late.
     fn begin_warming(&mut self, sealed: &SealedSegment, run: Option<&Run>) {
-        let bytes = usize::try_from(sealed.content.data_end).unwrap_or(usize::MAX);
-        let rest = self.pace.warms(bytes.div_ceil(warming::STEP_BYTES));
-        self.warming = rest.and_then(|rest| Warming::begin(sealed, run?, rest));
+        self.warming =
+            run.and_then(|run| Warming::begin(sealed, run, |bytes| self.pace.warms(bytes)));
         self.warm_at = self.warming.is_some().then(Instant::now);
     }
 

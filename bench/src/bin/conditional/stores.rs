@@ -1,8 +1,8 @@
 //! The three stores behind one call.
 
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use stratalog::{Expect, NewEvent, Query, Store};
@@ -11,6 +11,7 @@ use tephra::{
     AppendCondition, Event, EventType, Position, QueryItem, SegmentConfig, SegmentSet, Tag, Tags,
     WriteCoordinator, WriteHandle, WriterConfig,
 };
+use tokio::sync::{mpsc, oneshot};
 use umadb_core::db::{clone_dcb_error, process_append_request};
 use umadb_core::mvcc::{Mvcc, StorageOptions};
 use umadb_dcb::{DcbAppendCondition, DcbEvent, DcbQuery, DcbQueryItem, DcbResult};
@@ -27,7 +28,7 @@ const EVENT_TYPE: &str = "entry-posted";
 const PAYLOAD: [u8; PAYLOAD_BYTES] = [0x5A; PAYLOAD_BYTES];
 
 /// An append: some events with one tag, which no event behind a position may have.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Unit<'a> {
     pub tag: &'a str,
     pub after: u64,
@@ -36,11 +37,18 @@ pub struct Unit<'a> {
 
 /// An open store that takes conditional appends.
 pub trait Appends: Send + Sync {
-    /// Appends a unit, waits until it is durable, and gives the position of its last event.
-    fn append(&self, unit: &Unit<'_>) -> Result<u64, Failure>;
+    /// Appends a unit, waits until it is durable, and gives the position of its last event. For a thread, which sleeps
+    /// meanwhile.
+    fn append(&self, unit: Unit<'_>) -> Result<u64, Failure>;
+
+    /// The same for a task.
+    fn append_async<'a>(&'a self, unit: Unit<'a>) -> Appending<'a>;
 
     fn close(self: Box<Self>) -> Result<(), Failure>;
 }
+
+/// What gives the position of an append's last event.
+pub type Appending<'a> = Pin<Box<dyn Future<Output = Result<u64, Failure>> + Send + 'a>>;
 
 /// Opens a new store.
 pub fn open(name: &str, directory: &Path) -> Result<Box<dyn Appends>, Failure> {
@@ -58,14 +66,20 @@ pub fn open(name: &str, directory: &Path) -> Result<Box<dyn Appends>, Failure> {
     })
 }
 
+/// Of one stream for each tag, which is a term more than the other stores have.
+fn stratalog_append(store: &Store, unit: Unit<'_>) -> stratalog::Append {
+    let event = NewEvent::bytes(EVENT_TYPE, PAYLOAD).tag(unit.tag);
+    let append = store.append(unit.tag, Expect::Any, std::iter::repeat_n(&event, unit.events));
+    append.fail_if(Query::any().tags([unit.tag]), unit.after)
+}
+
 impl Appends for Store {
-    fn append(&self, unit: &Unit<'_>) -> Result<u64, Failure> {
-        let event = NewEvent::bytes(EVENT_TYPE, PAYLOAD).tag(unit.tag);
-        let events = std::iter::repeat_n(&event, unit.events);
-        // Of one stream for each tag, which is a term more than the other stores have.
-        let append = self.append(unit.tag, Expect::Any, events);
-        let receipt = append.fail_if(Query::any().tags([unit.tag]), unit.after).wait()?;
-        Ok(receipt.position().get())
+    fn append(&self, unit: Unit<'_>) -> Result<u64, Failure> {
+        Ok(stratalog_append(self, unit).wait()?.position().get())
+    }
+
+    fn append_async<'a>(&'a self, unit: Unit<'a>) -> Appending<'a> {
+        Box::pin(async move { Ok(stratalog_append(self, unit).await?.position().get()) })
     }
 
     fn close(self: Box<Self>) -> Result<(), Failure> {
@@ -78,15 +92,27 @@ struct Tephra {
     handle: WriteHandle,
 }
 
+/// The events of a unit, and its condition.
+fn tephra_append(unit: Unit<'_>) -> Result<(Vec<Event>, AppendCondition), Failure> {
+    let tags = Tags::new([Tag::new(unit.tag)?])?;
+    let event_type = EventType::new(EVENT_TYPE)?;
+    let event = || Event::new(&event_type, &tags, &PAYLOAD);
+    let events = (0..unit.events).map(|_| event()).collect::<Result<Vec<_>, _>>()?;
+    let query = tephra::Query::item(QueryItem::with_tags(tags.clone()));
+    Ok((events, AppendCondition::new(query).after(Position::new(unit.after))))
+}
+
 impl Appends for Tephra {
-    fn append(&self, unit: &Unit<'_>) -> Result<u64, Failure> {
-        let tags = Tags::new([Tag::new(unit.tag)?])?;
-        let event_type = EventType::new(EVENT_TYPE)?;
-        let event = || Event::new(&event_type, &tags, &PAYLOAD);
-        let events = (0..unit.events).map(|_| event()).collect::<Result<Vec<_>, _>>()?;
-        let query = tephra::Query::item(QueryItem::with_tags(tags.clone()));
-        let condition = AppendCondition::new(query).after(Position::new(unit.after));
+    fn append(&self, unit: Unit<'_>) -> Result<u64, Failure> {
+        let (events, condition) = tephra_append(unit)?;
         Ok(self.handle.append(events, Some(condition))?.last.get())
+    }
+
+    fn append_async<'a>(&'a self, unit: Unit<'a>) -> Appending<'a> {
+        Box::pin(async move {
+            let (events, condition) = tephra_append(unit)?;
+            Ok(self.handle.append_async(events, Some(condition)).await?.last.get())
+        })
     }
 
     fn close(self: Box<Self>) -> Result<(), Failure> {
@@ -97,28 +123,38 @@ impl Appends for Tephra {
 
 /// UmaDB with a thread that commits what has come meanwhile in one go, as its server has.
 struct UmaDb {
-    jobs: SyncSender<Job>,
+    jobs: mpsc::Sender<Job>,
     writer: JoinHandle<DcbResult<()>>,
 }
 
 struct Job {
     events: Vec<DcbEvent>,
     condition: DcbAppendCondition,
-    reply: SyncSender<DcbResult<u64>>,
+    reply: oneshot::Sender<DcbResult<u64>>,
 }
 
 impl UmaDb {
     fn open(directory: &Path) -> Result<Self, Failure> {
         let mvcc = Arc::new(Mvcc::new(false, StorageOptions::default().db_path(directory))?);
-        let (jobs, queue) = sync_channel(UMADB_BATCH);
-        Ok(Self { jobs, writer: std::thread::spawn(move || commit(&mvcc, &queue)) })
+        let (jobs, queue) = mpsc::channel(UMADB_BATCH);
+        Ok(Self { jobs, writer: std::thread::spawn(move || commit(&mvcc, queue)) })
+    }
+
+    fn job(unit: Unit<'_>) -> (Job, oneshot::Receiver<DcbResult<u64>>) {
+        let event = || DcbEvent::new().event_type(EVENT_TYPE).data(PAYLOAD).tags([unit.tag]);
+        let events = (0..unit.events).map(|_| event()).collect();
+        let query = DcbQuery::new().item(DcbQueryItem::new().tags([unit.tag]));
+        let condition = DcbAppendCondition::new(query).after(Some(unit.after));
+        let (reply, outcome) = oneshot::channel();
+        (Job { events, condition, reply }, outcome)
     }
 }
 
-fn commit(mvcc: &Mvcc, queue: &Receiver<Job>) -> DcbResult<()> {
-    while let Ok(first) = queue.recv() {
+fn commit(mvcc: &Mvcc, mut queue: mpsc::Receiver<Job>) -> DcbResult<()> {
+    while let Some(first) = queue.blocking_recv() {
         let mut writer = mvcc.writer()?;
-        let jobs = std::iter::once(first).chain(queue.try_iter()).take(UMADB_BATCH);
+        let rest = std::iter::from_fn(|| queue.try_recv().ok());
+        let jobs = std::iter::once(first).chain(rest).take(UMADB_BATCH);
         let mut outcomes = Vec::new();
         for Job { events, condition, reply } in jobs {
             let outcome =
@@ -137,16 +173,18 @@ fn commit(mvcc: &Mvcc, queue: &Receiver<Job>) -> DcbResult<()> {
 }
 
 impl Appends for UmaDb {
-    fn append(&self, unit: &Unit<'_>) -> Result<u64, Failure> {
-        let event = || DcbEvent::new().event_type(EVENT_TYPE).data(PAYLOAD).tags([unit.tag]);
-        let query = DcbQuery::new().item(DcbQueryItem::new().tags([unit.tag]));
-        let (reply, outcome) = sync_channel(1);
-        self.jobs.send(Job {
-            events: (0..unit.events).map(|_| event()).collect(),
-            condition: DcbAppendCondition::new(query).after(Some(unit.after)),
-            reply,
-        })?;
-        Ok(outcome.recv()??)
+    fn append(&self, unit: Unit<'_>) -> Result<u64, Failure> {
+        let (job, outcome) = Self::job(unit);
+        self.jobs.blocking_send(job)?;
+        Ok(outcome.blocking_recv()??)
+    }
+
+    fn append_async<'a>(&'a self, unit: Unit<'a>) -> Appending<'a> {
+        Box::pin(async move {
+            let (job, outcome) = Self::job(unit);
+            self.jobs.send(job).await?;
+            Ok(outcome.await??)
+        })
     }
 
     fn close(self: Box<Self>) -> Result<(), Failure> {
