@@ -38,7 +38,7 @@ pub(super) struct Pace {
     seconds_per_byte: Option<f64>,
     /// How long the last steps of the segment that is being made took, in seconds, the oldest first.
     steps: VecDeque<f64>,
-    /// How long a step took the device when that was last known, in seconds.
+    /// How long such a step took when that was last known, in seconds: how fast the device is.
     device: Option<f64>,
 }
 
@@ -182,8 +182,10 @@ mod tests {
     }
 
     #[test]
-    fn what_would_not_be_done_in_time_is_left_out() {
-        let mut pace = filling_in(Duration::from_millis(70));
+    fn zeroing_that_takes_much_of_the_time_of_the_log_is_left_out() {
+        // 64 steps of a millisecond.
+        assert!(filling_in(Duration::from_millis(161)).pays(SEGMENT));
+        let mut pace = filling_in(Duration::from_millis(159));
         assert!(!pace.pays(SEGMENT));
         // It is tried again with the next segment.
         pace.rolled(SEGMENT, Instant::now() + Duration::from_mins(1));

@@ -35,16 +35,22 @@ impl Warming {
     ) -> Option<Self> {
         // Where they cannot be opened, whoever reads them is told why.
         let index = run.open().ok()?.terms.file().clone();
-        let log = sealed.open().ok()?.log.clone();
-        Self::of(index, log, rests)
+        let log_bytes = usize::try_from(sealed.content.data_end).unwrap_or(usize::MAX);
+        Self::of(index, log_bytes, || Some(sealed.open().ok()?.log.clone()), rests)
     }
 
-    fn of(index: Mapping, log: Mapping, rests: impl Fn(usize) -> Option<Duration>) -> Option<Self> {
-        if let Some(rest) = rests(index.len() + log.len()) {
-            return Some(Self { index, log: Some(log), fetched: 0, rest });
-        }
-        let rest = rests(index.len())?;
-        Some(Self { index, log: None, fetched: 0, rest })
+    /// As [`Warming::begin`]; `log` opens the log, which is done only where there is time for it.
+    fn of(
+        index: Mapping,
+        log_bytes: usize,
+        log: impl FnOnce() -> Option<Mapping>,
+        rests: impl Fn(usize) -> Option<Duration>,
+    ) -> Option<Self> {
+        let (rest, log) = match rests(index.len().saturating_add(log_bytes)) {
+            Some(rest) => (rest, Some(log()?)),
+            None => (rests(index.len())?, None),
+        };
+        Some(Self { index, log, fetched: 0, rest })
     }
 
     /// Asks for the next part; gives how long to rest then, or nothing if it was the last.
@@ -89,20 +95,20 @@ mod tests {
 
     #[test]
     fn the_index_comes_first_and_each_part_once() {
-        let (index, log) = (mapping(STEP_BYTES + 1), mapping(2 * STEP_BYTES));
-        let warming = Warming::of(index, log, |_| Some(REST)).unwrap();
         let index = STEP_BYTES + 1;
+        let log = || Some(mapping(2 * STEP_BYTES));
+        let warming = Warming::of(mapping(index), 2 * STEP_BYTES, log, |_| Some(REST)).unwrap();
         assert_eq!(steps(warming), [STEP_BYTES, index, index + STEP_BYTES, index + 2 * STEP_BYTES]);
     }
 
     #[test]
     fn where_there_is_no_time_for_the_log_the_index_alone_is_brought_back() {
-        let parts = || (mapping(STEP_BYTES + 1), mapping(2 * STEP_BYTES));
-        let (index, log) = parts();
-        let enough_for = |most| move |bytes| (bytes <= most).then_some(REST);
-        let warming = Warming::of(index, log, enough_for(2 * STEP_BYTES)).unwrap();
-        assert_eq!(steps(warming), [STEP_BYTES, STEP_BYTES + 1]);
-        let (index, log) = parts();
-        assert!(Warming::of(index, log, enough_for(STEP_BYTES)).is_none());
+        let begin = |most| {
+            let log = || unreachable!("it is not opened");
+            let rests = |bytes| (bytes <= most).then_some(REST);
+            Warming::of(mapping(STEP_BYTES + 1), 2 * STEP_BYTES, log, rests)
+        };
+        assert_eq!(steps(begin(2 * STEP_BYTES).unwrap()), [STEP_BYTES, STEP_BYTES + 1]);
+        assert!(begin(STEP_BYTES).is_none());
     }
 }
