@@ -416,6 +416,7 @@ impl<'l> PostingList for SealedPostings<'l> {
 mod tests {
     use super::*;
     use crate::disk::MemoryDisk;
+    use crate::limits::MERGED_AT_ONCE;
     use crate::log::{CatalogSegment, IndexOrRead};
     use crate::{Expect, NewEvent, Store};
 
@@ -457,8 +458,8 @@ mod tests {
         let open = || Store::options().segment_bytes(64 << 10).open_on(Arc::new(disk.clone()));
         let store = open().unwrap();
         let mut asked_for = Vec::new();
-        // A few candidates in each of several runs.
-        for number in 0..400 {
+        // A few candidates in each of several runs, of which there are too few to be merged meanwhile.
+        for number in 0..300 {
             let event = NewEvent::bytes("t", format!("{number:_>1024}").into_bytes());
             let event = if number % 20 == 0 { event.tag("rare") } else { event };
             let done = store.append("a-1", Expect::Any, [event]).wait().unwrap();
@@ -479,7 +480,7 @@ mod tests {
 
         let store = open().unwrap();
         let runs = store.query(Query::all()).reads.catalogs.load().runs.len();
-        assert!(runs > 2, "only {runs} runs");
+        assert!((3..MERGED_AT_ONCE).contains(&runs), "{runs} runs");
         let read = |reader: &mut ReaderQuery| {
             let (mut found, mut failed) = (Vec::new(), 0);
             while failed < 2 {
