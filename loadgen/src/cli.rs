@@ -81,8 +81,12 @@ impl StoreName {
 pub(crate) enum Expected {
     /// Nothing.
     Any,
-    /// The version that the client knows, or no stream for its first event.
+    /// The version that the client knows, or no stream for its first event. After a conflict, the version that the
+    /// stream will have with what is on its way.
     Exact,
+    /// As `exact`, but after a conflict the version up to which events can be read already, as of a client that decides
+    /// by them.
+    Decided,
 }
 
 /// The condition that each append has.
@@ -125,7 +129,7 @@ pub(crate) struct Place {
 
 /// Each client has streams of its own, every stream whose number is the client's modulo their count, so
 /// that it knows their versions. Only where there are fewer streams than clients do clients share them;
-/// then exact expectations conflict, and are tried again with the version that was found.
+/// then exact expectations conflict, and are tried again.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     #[command(flatten)]

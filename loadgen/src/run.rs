@@ -220,8 +220,8 @@ fn made(
         };
         let schedule = |rate| Pace::Open(Schedule::new(rate, number, count));
         let pace = arguments.rate.map_or(Pace::Closed, schedule);
-        let exact = arguments.expect == Expected::Exact;
-        let habits = Habits { exact, ledger: arguments.verify, acks: acks.cloned(), pace };
+        let expected = arguments.expect;
+        let habits = Habits { expected, ledger: arguments.verify, acks: acks.cloned(), pace };
         let recorder = Recorder::sharing(latencies);
         let recorder = recorder.looked_at(arguments.snapshot_log.is_some());
         Client::new(number, names, share, work, habits, recorder)
@@ -456,6 +456,7 @@ fn workload(
         expect: Some(match arguments.expect {
             Expected::Any => "any",
             Expected::Exact => "exact",
+            Expected::Decided => "decided",
         }),
         readers: Some(arguments.readers),
         tags: made.then_some(arguments.tags),

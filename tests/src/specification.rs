@@ -161,6 +161,7 @@ impl Answer {
                 FailedCheck::Stream(stream) => {
                     let number = stream.stream().strip_prefix("stream-");
                     let number = number.and_then(|number| number.parse().ok());
+                    assert!(stream.claimed() >= stream.actual(), "{stream}");
                     failed.streams.push((number.expect("a number"), stream.actual()));
                 }
                 FailedCheck::Condition(condition) => {

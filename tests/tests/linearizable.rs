@@ -64,13 +64,13 @@ fn some_event(random: &mut Rng, shared: &Shared, stream: u64, ids: bool) -> Even
 }
 
 fn some_expect(random: &mut Rng, store: &Store, stream: u64) -> Expect {
-    match random.u8(0..7) {
+    let head = || store.stream_head(&stream_name(stream)).unwrap();
+    match random.u8(0..8) {
         0 => Expect::NoStream,
         1 => Expect::Exists,
-        2 | 3 => {
-            let head = store.stream_head(&stream_name(stream)).unwrap();
-            head.map_or(Expect::NoStream, Expect::Version)
-        }
+        2 | 3 => head().map_or(Expect::NoStream, Expect::Version),
+        // What others may have claimed, or what is behind that.
+        4 => Expect::Version(head().map_or(0, |last| last + 1) + random.u64(0..3)),
         _ => Expect::Any,
     }
 }

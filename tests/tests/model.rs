@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use stratalog::disk::MemoryDisk;
-use stratalog::{AppendError, Case, Expect, NewEvent, Pending, Store, StreamConflict};
+use stratalog::{AppendError, Case, Conflict, Expect, NewEvent, Pending, Store};
 use stratalog_tests::oracle::{Seen, all, stream};
 use stratalog_tests::{seed, watchdog};
 
@@ -35,13 +35,7 @@ impl Model {
     }
 
     fn holds(&self, stream: &str, expect: Expect) -> bool {
-        let head = self.head(stream);
-        match expect {
-            Expect::Any => true,
-            Expect::NoStream => head.is_none(),
-            Expect::Exists => head.is_some(),
-            Expect::Version(version) => head == Some(version),
-        }
+        is_as_expected(self.head(stream), expect)
     }
 
     fn append(&mut self, stream: &str, events: &[NewEvent]) {
@@ -51,6 +45,23 @@ impl Model {
             self.log.push((stream.to_owned(), version, event.clone()));
         }
     }
+}
+
+fn is_as_expected(head: Option<u64>, expect: Expect) -> bool {
+    match expect {
+        Expect::Any => true,
+        Expect::NoStream => head.is_none(),
+        Expect::Exists => head.is_some(),
+        Expect::Version(version) => head == Some(version),
+    }
+}
+
+/// That a stream with this head, which may not be durable yet, is not as an append or a check expected it.
+fn check_conflict(conflict: &Conflict, head: Option<u64>) {
+    let conflict = conflict.streams().next().expect("it is about one stream");
+    assert_eq!(conflict.claimed(), head);
+    assert!(conflict.actual() <= head, "{conflict}");
+    assert!(!is_as_expected(conflict.actual(), conflict.expected()), "{conflict}");
 }
 
 /// What an append will answer, once it is waited for.
@@ -185,8 +196,7 @@ impl History {
             Ok(found) => assert!(self.model.holds(&stream, expect) && found == head, "{expect}"),
             Err(AppendError::Conflict(conflict)) => {
                 assert!(!self.model.holds(&stream, expect), "{conflict}");
-                let conflict = conflict.streams().next().expect("only the stream is checked");
-                assert_eq!((conflict.expected(), conflict.actual()), (expect, head));
+                check_conflict(&conflict, head);
             }
             Err(other) => panic!("{other}"),
         }
@@ -324,9 +334,8 @@ fn check_answer(result: Result<stratalog::Receipt, AppendError>, answer: &Answer
             assert_eq!(receipt.first_position().get(), *position);
             assert_eq!(receipt.versions(), *version..*version + *count as u64);
         }
-        (Err(AppendError::Conflict(conflict)), Answer::Conflict(actual)) => {
-            let found = conflict.streams().next().map(StreamConflict::actual);
-            assert_eq!(found, Some(*actual));
+        (Err(AppendError::Conflict(conflict)), Answer::Conflict(head)) => {
+            check_conflict(&conflict, *head);
         }
         (Ok(receipt), Answer::Conflict(_)) => panic!("no conflict: {receipt:?}"),
         (Err(error), _) => panic!("{error}"),

@@ -116,7 +116,7 @@ impl Conditions {
         Ok(())
     }
 
-    /// Before the second step: whether each is about what can be there.
+    /// Whether each is about what can be there, where this is the last position. To be asked before the second step.
     ///
     /// # Errors
     /// [`AppendError::AfterHead`], where one is not.

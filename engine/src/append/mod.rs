@@ -15,6 +15,7 @@ mod newest;
 mod pending;
 mod receipt;
 mod recognise;
+mod refuse;
 mod repeat;
 mod request;
 mod reused;

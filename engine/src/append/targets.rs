@@ -65,6 +65,11 @@ impl StreamHead {
     pub(crate) fn last(&self) -> Option<u64> {
         self.events.checked_sub(1)
     }
+
+    /// Whether its last event is in an unsealed segment, and may not be durable.
+    pub(crate) fn may_be_claimed(&self) -> bool {
+        self.term.is_some() || self.position.is_some()
+    }
 }
 
 impl Target {

@@ -17,6 +17,7 @@ pub struct StreamConflict {
     pub(crate) stream: Box<str>,
     pub(crate) expected: Expect,
     pub(crate) actual: Option<u64>,
+    pub(crate) claimed: Option<u64>,
 }
 
 impl StreamConflict {
@@ -35,6 +36,38 @@ impl StreamConflict {
         self.actual
     }
 
+    /// The version that its last event will have when everything is durable that had a place in the log before this was
+    /// told: [`actual`](Self::actual), or more than that. The events behind `actual` cannot be read yet.
+    ///
+    /// An append that depends on nothing but the stream's version, because its event is numbered say, may expect this one
+    /// and gets into the same write as those before it. One that depends on the events has to read them
+    /// first, up to `actual`, and expects that.
+    ///
+    /// ```
+    /// # use stratalog::{AppendError, Expect, NewEvent, Store};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("store"))?;
+    /// # store.append("invoices", Expect::NoStream, [NewEvent::bytes("issued", *b"0")]).wait()?;
+    /// let mut expected = Expect::NoStream;
+    /// let number = loop {
+    ///     let number = match expected { Expect::Version(last) => last + 1, _ => 0 };
+    ///     let issued = NewEvent::bytes("issued", number.to_string());
+    ///     match store.append("invoices", expected, [issued]).wait() {
+    ///         Ok(_) => break number,
+    ///         Err(AppendError::Conflict(conflict)) => {
+    ///             let claimed = conflict.streams().next().and_then(|stream| stream.claimed());
+    ///             expected = claimed.map_or(Expect::NoStream, Expect::Version);
+    ///         }
+    ///         Err(error) => return Err(error.into()),
+    ///     }
+    /// };
+    /// assert_eq!(number, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn claimed(&self) -> Option<u64> {
+        self.claimed
+    }
+
     /// The version of the first event that the append did not know of: read the stream from there for
     /// the events in between.
     pub fn unseen_from(&self) -> u64 {
@@ -49,8 +82,14 @@ impl fmt::Display for StreamConflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "stream {:?} was expected to have {}, but ", self.stream, self.expected)?;
         match self.actual {
-            Some(version) => write!(f, "its last version is {version}"),
-            None => f.write_str("it has no events"),
+            Some(version) => write!(f, "its last version is {version}")?,
+            None => f.write_str("it has no events")?,
+        }
+        match self.claimed {
+            Some(claimed) if self.claimed > self.actual => {
+                write!(f, ", and what is on its way goes up to {claimed}")
+            }
+            _ => Ok(()),
         }
     }
 }

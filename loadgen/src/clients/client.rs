@@ -7,7 +7,8 @@ use super::pacing::{Pace, Slips};
 use super::window::{Clock, Recorder, Tally};
 use crate::AnyError;
 use crate::acks::Acks;
-use crate::target::{Acknowledged, Condition, EventId, Events, Expect, NewEvent};
+use crate::cli::Expected;
+use crate::target::{Acknowledged, Condition, Ends, EventId, Events, Expect, NewEvent};
 use crate::verify::Account;
 use crate::workload::conditions::{Conditions, Drawn};
 use crate::workload::streams::{Choice, Chooser, Name, Names, Share};
@@ -26,7 +27,7 @@ pub(crate) struct Client {
     events: Appended,
     /// By slot, the version that the stream's next event will have.
     next_versions: Vec<u64>,
-    exact: bool,
+    expected: Expected,
     /// By slot, what was acknowledged, where that is to be verified.
     ledger: Option<Vec<Account>>,
     acks: Option<Acks>,
@@ -104,7 +105,7 @@ pub(crate) enum Work {
 /// How a client goes about it.
 #[derive(Debug)]
 pub(crate) struct Habits {
-    pub exact: bool,
+    pub expected: Expected,
     /// Whether to keep a ledger.
     pub ledger: bool,
     pub acks: Option<Acks>,
@@ -278,7 +279,7 @@ impl Client {
             source,
             events,
             next_versions: vec![0; share.slots()],
-            exact: habits.exact,
+            expected: habits.expected,
             ledger: habits.ledger.then(|| vec![Account::default(); share.slots()]),
             acks: habits.acks,
             pace: habits.pace,
@@ -362,11 +363,15 @@ impl Client {
 
     /// What a draft expects of its stream.
     pub(crate) fn expect(&self, draft: &Draft) -> Expect {
-        if self.exact {
+        if self.is_exact() {
             draft.version.checked_sub(1).map_or(Expect::NoStream, Expect::Version)
         } else {
             Expect::Any
         }
+    }
+
+    fn is_exact(&self) -> bool {
+        self.expected != Expected::Any
     }
 
     /// The events of a draft.
@@ -374,12 +379,12 @@ impl Client {
         self.events.part(draft.first as usize, draft.events as usize)
     }
 
-    /// Somebody else was faster: the draft goes behind the stream's last event.
-    pub(crate) fn conflicted(
-        &mut self,
-        draft: &mut Draft,
-        actual: Option<u64>,
-    ) -> Result<(), AnyError> {
+    /// Somebody else was faster: the draft goes behind the stream's last event, or the last one that could be read.
+    pub(crate) fn conflicted(&mut self, draft: &mut Draft, ends: Ends) -> Result<(), AnyError> {
+        let actual = match self.expected {
+            Expected::Decided => ends.durable,
+            Expected::Any | Expected::Exact => ends.claimed,
+        };
         if !self.share.shared {
             let stream = &*self.stream(draft);
             let text = format!("{stream}: expected {}, found {actual:?}", draft.version);
@@ -411,7 +416,7 @@ impl Client {
     ) -> Result<(), AnyError> {
         let done = Tally { events: u64::from(draft.events), bytes: u64::from(draft.bytes) };
         self.recorder.record(clock, since, now, done);
-        if acknowledged.version != draft.version && (self.exact || !self.share.shared) {
+        if acknowledged.version != draft.version && (self.is_exact() || !self.share.shared) {
             let (stream, version) = (&*self.stream(draft), draft.version);
             let found = acknowledged.version;
             return Err(format!("{stream}: {version} was acknowledged as {found}").into());
@@ -445,7 +450,7 @@ impl Client {
     ) -> Result<(), AnyError> {
         self.repeats.sent += 1;
         self.repeats.recognised += u64::from(acknowledged.repeated);
-        let is_it = !self.exact || acknowledged.version == draft.version;
+        let is_it = !self.is_exact() || acknowledged.version == draft.version;
         if !acknowledged.repeated || !is_it {
             let stream = &*self.stream(draft);
             let (sent, found) = (draft.version, acknowledged.version);

@@ -84,7 +84,7 @@ async fn append<T: Target>(
             let append = target.append(&stream, expect, draft.condition(), events);
             match append.finish().await {
                 Ok(acknowledged) => break acknowledged,
-                Err(Refused::Conflict(actual)) => client.conflicted(&mut draft, actual)?,
+                Err(Refused::Conflict(ends)) => client.conflicted(&mut draft, ends)?,
                 Err(Refused::Condition(at)) => client.condition_failed(&mut draft, at),
                 Err(Refused::Failed(error)) => return Err(error),
             }

@@ -34,7 +34,7 @@ pub(crate) fn run<T: Target>(
             let append = target.append(&stream, expect, draft.condition(), events);
             match append.wait() {
                 Ok(acknowledged) => break acknowledged,
-                Err(Refused::Conflict(actual)) => client.conflicted(&mut draft, actual)?,
+                Err(Refused::Conflict(ends)) => client.conflicted(&mut draft, ends)?,
                 Err(Refused::Condition(at)) => client.condition_failed(&mut draft, at),
                 Err(Refused::Failed(error)) => return Err(error),
             }

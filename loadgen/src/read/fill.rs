@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Plan;
 use crate::AnyError;
-use crate::cli::Payload;
+use crate::cli::{Expected, Payload};
 use crate::clients::client::{Client, Habits, Work};
 use crate::clients::pacing::Pace;
 use crate::clients::producers;
@@ -65,6 +65,7 @@ pub(super) fn producer(
     let (conditions, choice) = (Conditions::None, Choice::Turns);
     let retries = 0.0;
     let work = Work::Made { payloads, tagging, conditions, retries, batch: 1, choice, seed, limit };
-    let habits = Habits { exact: true, ledger: false, acks: None, pace: Pace::Closed };
+    let expected = Expected::Exact;
+    let habits = Habits { expected, ledger: false, acks: None, pace: Pace::Closed };
     Client::new(0, names, share, work, habits, Recorder::new())
 }

@@ -200,11 +200,19 @@ pub(crate) struct Acknowledged {
     pub repeated: bool,
 }
 
+/// The last versions of a stream; none where it has no events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ends {
+    pub durable: Option<u64>,
+    /// With what is on its way.
+    pub claimed: Option<u64>,
+}
+
 /// Why an append did not happen.
 #[derive(Debug)]
 pub(crate) enum Refused {
-    /// The stream is not as expected: its last version.
-    Conflict(Option<u64>),
+    /// The stream is not as expected: where it ends.
+    Conflict(Ends),
     /// The condition does not hold, and the first event that it was about is at this position.
     Condition(u64),
     Failed(AnyError),
@@ -214,8 +222,9 @@ impl Refused {
     /// The error of an append that nothing could have conflicted with.
     pub(crate) fn into_error(self) -> AnyError {
         match self {
-            Self::Conflict(actual) => {
-                format!("a conflict in a stream of its own: the last version is {actual:?}").into()
+            Self::Conflict(Ends { durable, .. }) => {
+                let text = "a conflict in a stream of its own: the last version is";
+                format!("{text} {durable:?}").into()
             }
             Self::Condition(at) => {
                 format!("a condition that holds was refused since there is position {at}").into()

@@ -16,7 +16,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use tokio::sync::oneshot;
 
 use super::{
-    Acknowledged, Append, Committed, Condition, Content, Events, Expect, NewEvent, Pending, Refused,
+    Acknowledged, Append, Committed, Condition, Content, Ends, Events, Expect, NewEvent, Pending,
+    Refused,
 };
 use super::{Seen, Tags, Target};
 use crate::AnyError;
@@ -427,7 +428,7 @@ impl Writer {
             Expect::Version(version) => last == Some(version),
         };
         if !holds {
-            return Ok(Err(Refused::Conflict(last)));
+            return Ok(Err(Refused::Conflict(Ends { durable: last, claimed: last })));
         }
         if let Some(Condition { tag, after }) = append.condition {
             const FIRST: &str = "SELECT min(position) FROM tags WHERE tag = ? AND position > ?";

@@ -12,7 +12,7 @@ use stratalog::{
 };
 
 use super::{
-    Acknowledged, Append, Committed, Condition, Content, Events, Expect, Pending, Refused,
+    Acknowledged, Append, Committed, Condition, Content, Ends, Events, Expect, Pending, Refused,
 };
 use super::{Seen, Tags, Target};
 use crate::AnyError;
@@ -252,7 +252,10 @@ fn refused(error: AppendError) -> Refused {
         AppendError::Conflict(conflict) | AppendError::AlreadyThere(conflict) => {
             match (conflict.streams().next(), conflict.conditions().next()) {
                 (None, Some(failed)) => Refused::Condition(failed.position().get()),
-                (stream, _) => Refused::Conflict(stream.and_then(StreamConflict::actual)),
+                (stream, _) => Refused::Conflict(Ends {
+                    durable: stream.and_then(StreamConflict::actual),
+                    claimed: stream.and_then(StreamConflict::claimed),
+                }),
             }
         }
         error => Refused::Failed(error.into()),

@@ -18,8 +18,8 @@ use super::heads::HeadCache;
 use super::newest::{NewestTags, TagTable};
 use super::request::Request;
 use crate::commit::{
-    Batch, Chunk, ChunkPool, Found, Leads, LiveSegment, LiveStart, Stage, Successor, Ticket,
-    Waiting, Watchers,
+    Batch, Chunk, ChunkPool, Found, GivingWay, Leads, LiveSegment, LiveStart, Stage, Successor,
+    Ticket, Waiting, Watchers,
 };
 use crate::disk::DiskFile;
 use crate::error::{FileError, Poisoned};
@@ -113,6 +113,7 @@ pub(crate) struct Sequencer {
     index_bytes: u64,
     pool: Arc<ChunkPool>,
     watchers: Arc<Watchers>,
+    giving_way: Arc<GivingWay>,
     /// Who leads a batch that is offered to the threads that wait for it.
     leads: Weak<dyn Leads>,
 }
@@ -138,6 +139,7 @@ impl Sequencer {
             index_bytes: resume.index_bytes,
             pool,
             watchers: Arc::default(),
+            giving_way: Arc::default(),
             leads,
         }
     }
@@ -283,7 +285,11 @@ impl Sequencer {
         let header = Chunk::claim(&chunk, BATCH_HEADER_BYTES as u64)
             .expect("the chunk was chosen to have room for it");
         assert_eq!(header.start(), offset, "claims of a chunk are dense");
-        let ticket = Arc::new(Ticket::new(Weak::clone(&self.leads), Arc::clone(&self.watchers)));
+        let mut ticket = Ticket::new(Weak::clone(&self.leads), Arc::clone(&self.watchers));
+        if GivingWay::pays(self.stage.threads()) {
+            ticket = ticket.gives_way(&self.giving_way);
+        }
+        let ticket = Arc::new(ticket);
         self.in_flight.push_back((self.next_position, Arc::clone(&ticket)));
         self.stage.open = Some(Batch {
             segment: Arc::clone(&active.live),

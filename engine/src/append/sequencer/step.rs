@@ -21,9 +21,11 @@ use crate::index::Term;
 pub(crate) enum Sequenced {
     /// It has its place; fill the claim. The request says the versions.
     Claimed(Claimed),
-    /// It is judged, once the ticket's batch is durable. The request says which checks failed.
+    /// It is judged by what is up to this position, once the ticket's batch is durable. The request says which checks
+    /// failed.
     Judged {
         holds: bool,
+        upto: u64,
         ticket: Option<Arc<Ticket>>,
     },
     /// Heads of its streams have to be looked up in the sealed segments, as of this generation.
@@ -97,7 +99,7 @@ impl Sequencer {
         }
         if !holds || request.is_check() {
             let ticket = self.judged_with(request);
-            return Sequenced::Judged { holds, ticket };
+            return Sequenced::Judged { holds, upto: self.next_position - 1, ticket };
         }
         let segment = self.active.live.number();
         match self.place(request) {

@@ -18,15 +18,16 @@ use super::newest::TagTable;
 use super::pending::Awaited;
 use super::receipt::Placed;
 use super::recognise::recognise;
+use super::refuse::{refused_by_claimed, refused_by_durable};
 use super::request::Request;
 use super::sequencer::{Claimed, Resume, Sequenced, Sequencer};
-use super::targets::{ColdHead, Target};
+use super::targets::ColdHead;
 use crate::commit::{
     Batch, BatchSource as _, Claim, CommitEnd, Duty, Figures, Leader, Leads, LiveSegment, Outcome,
     Successor, Ticket,
 };
 use crate::disk::QueueWaker;
-use crate::error::{AppendError, Conflict, FailedCheck, FileError, Poisoned, StreamConflict};
+use crate::error::{AppendError, FileError, Poisoned};
 use crate::event::{Position, Timestamp};
 use crate::format::frame::{FramePlace, complete};
 use crate::index::LiveIndex;
@@ -153,16 +154,15 @@ impl Writer {
             if request.conditions.is_some() {
                 self.tags_noted_since.store(sequencer.tags_noted_since(), Ordering::Relaxed);
             }
-            // Whoever has to wait, or for an answer, wants everything before it to be written; and where
-            // there is no place behind the open batch, that was closed, and nobody is to write it yet.
-            let waits = match &outcome {
+            // Whoever has to wait wants everything before it to be written; and where there is no place behind
+            // the open batch, that was closed, and nobody is to write it yet.
+            let waits = matches!(
+                &outcome,
                 Sequenced::Wait
-                | Sequenced::After(_)
-                | Sequenced::NoSegment(_)
-                | Sequenced::NoMemory(_) => true,
-                Sequenced::Judged { ticket, .. } => ticket.is_some(),
-                _ => false,
-            };
+                    | Sequenced::After(_)
+                    | Sequenced::NoSegment(_)
+                    | Sequenced::NoMemory(_)
+            );
             let urged = waits && sequencer.urge();
             drop(sequencer);
             if urged {
@@ -170,8 +170,8 @@ impl Writer {
             }
             match outcome {
                 Sequenced::Claimed(claimed) => return Ok(Begun::Done(self.fill(claimed, request))),
-                Sequenced::Judged { holds, ticket } => {
-                    return Ok(Begun::Done(judged(request, holds, ticket)));
+                Sequenced::Judged { holds, upto, ticket } => {
+                    return Ok(Begun::Done(self.judged(request, holds, upto, ticket)));
                 }
                 Sequenced::Lookup { generation } => self.look_up_heads(request, generation)?,
                 Sequenced::LookForIds => {
@@ -243,6 +243,30 @@ impl Writer {
             target.cold = Some(ColdHead { generation, last });
         }
         Ok(())
+    }
+
+    /// What a request comes to that claims nothing, and was judged by what is up to a position. That is waited for,
+    /// unless what is durable is enough to refuse it.
+    fn judged(
+        &self,
+        request: &mut Request,
+        holds: bool,
+        upto: u64,
+        ticket: Option<Arc<Ticket>>,
+    ) -> Awaited {
+        let event_ids = std::mem::take(&mut request.encoded.ids);
+        if ticket.is_some() {
+            if !holds && let Some(conflict) = refused_by_durable(request, &self.reads, upto) {
+                return Awaited::judged(None, event_ids, Err(conflict));
+            }
+            // Whoever waits for an answer wants everything before it to be written.
+            if self.lock().urge() {
+                self.work.give();
+            }
+        }
+        let last = request.targets.iter().next().and_then(|target| target.head.last());
+        let verdict = if holds { Ok(last) } else { Err(refused_by_claimed(request)) };
+        Awaited::judged(ticket, event_ids, verdict)
     }
 
     /// Fills a claim, and does what is to be done then.
@@ -454,25 +478,4 @@ impl Leads for Writer {
             self.lead(batch);
         }
     }
-}
-
-fn judged(request: &mut Request, holds: bool, ticket: Option<Arc<Ticket>>) -> Awaited {
-    let event_ids = std::mem::take(&mut request.encoded.ids);
-    let last = request.targets.iter().next().and_then(|target| target.head.last());
-    let verdict = if holds { Ok(last) } else { Err(conflict(request)) };
-    Awaited::judged(ticket, event_ids, verdict)
-}
-
-/// The checks of a request that have failed.
-fn conflict(request: &Request) -> Conflict {
-    let is_other = |target: &&Target| !target.is_as_expected();
-    let streams = request.targets.iter().filter(is_other).map(|target| {
-        FailedCheck::Stream(StreamConflict {
-            stream: target.name.as_str().into(),
-            expected: target.expect,
-            actual: target.head.last(),
-        })
-    });
-    let conditions = request.conditions.iter().flat_map(|conditions| conditions.failed());
-    Conflict::new(streams.chain(conditions.map(FailedCheck::Condition)))
 }
