@@ -65,9 +65,6 @@ pub const BATCH_BYTES_FULL: usize = 1 << 20;
 pub const BATCH_BYTES_LARGE: u64 = 64 << 10;
 /// How many batches may be in flight, written or being written, above the durable watermark.
 pub const IN_FLIGHT_BATCHES_MAX: u32 = 4;
-/// So many batches of fewer bytes, each of which waited when the one before had ended, are written by blocking calls; from then
-/// on such batches go through the disk's queue as well, one at a time.
-pub(crate) const FOLLOWED_BATCHES_MIN: u32 = 256;
 /// A batch is written beside others that are in flight when it has this many bytes, or is closed.
 pub const BATCH_BYTES_BESIDE: u64 = 128 << 10;
 /// Where no more threads than this wait for a batch, one of them leads it; where more do, the commit
@@ -76,6 +73,14 @@ pub const OFFER_WAITERS_MAX: u32 = 4;
 /// How many threads that have nothing in a batch, but wait to be told of it, are woken when it has ended, before the next
 /// one has ended as well; all of them where nothing is being written.
 pub const WATCHERS_WOKEN_MAX: u32 = 4;
+/// Where as many threads as this have waited for a batch, those that wait for the next one let others run before they sleep.
+pub(crate) const GIVES_WAY_THREADS_MIN: u32 = 12;
+/// How often they do.
+pub(crate) const GIVES_WAY_TIMES: u32 = 4;
+/// One that was at it for longer than this has given way to threads that compute.
+pub(crate) const LATE_AFTER: std::time::Duration = std::time::Duration::from_millis(8);
+/// Where that is so again and again, nobody does it for so many waits.
+pub(crate) const LATE_WAITS: u32 = 1 << 14;
 /// How many closed batches may wait for the device before claims wait too.
 pub const CLOSED_BATCHES_MAX: usize = 8;
 /// How many segments may be full but not yet sealed and indexed before appends wait.

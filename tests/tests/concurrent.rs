@@ -6,7 +6,7 @@
     reason = "the store spells its own names"
 )]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use stratalog::disk::{MemoryDisk, PwriteDisk};
-use stratalog::{AppendError, Case, Expect, NewEvent, OpenError, Options, Pending, Receipt, Store};
+use stratalog::{AppendError, Case, Expect, NewEvent, OpenError, Options, Receipt, Store};
 use stratalog_tests::block_on::block_on;
 use stratalog_tests::oracle::{all, stream};
 use stratalog_tests::watchdog;
@@ -195,44 +195,6 @@ fn appends_from_many_threads_are_dense_and_where_their_receipts_say() {
     });
     println!("up to {queued} writes in flight");
     assert!(queued > 0, "no batch went through the queue");
-}
-
-#[test]
-fn small_batches_that_follow_one_another_go_through_the_queue_one_at_a_time() {
-    /// All of them together are less than a large batch.
-    const PENDING: usize = 32;
-    watchdog::within(LIMIT, "small batches", || {
-        let disk = MemoryDisk::with_queue(2);
-        let store = options().open_on(Arc::new(disk.clone())).unwrap();
-        let (mut pending, mut events, mut more) = (VecDeque::new(), 0, 2_000);
-        while more > 0 {
-            if pending.len() == PENDING {
-                let oldest: Pending = pending.pop_front().unwrap();
-                oldest.wait().unwrap();
-            }
-            let event = NewEvent::bytes("happened", b"briefly".as_slice());
-            match store.append("stream-1", Expect::Any, [&event]).submit() {
-                Ok(more) => pending.push_back(more),
-                Err(AppendError::Busy) => {
-                    store.append("stream-1", Expect::Any, [&event]).wait().unwrap();
-                }
-                Err(error) => panic!("{error}"),
-            }
-            events += 1;
-            more -= usize::from(disk.queued_most() > 0);
-        }
-        for pending in pending {
-            pending.wait().unwrap();
-        }
-        assert_eq!(disk.queued_most(), 1);
-        let check = |store: &Store| {
-            assert_eq!(all(store.read_all().forward()).unwrap().len(), events);
-            assert!(store.verify(|_, _| {}).unwrap().is_clean());
-        };
-        check(&store);
-        store.close().unwrap();
-        check(&options().open_on(Arc::new(disk)).unwrap());
-    });
 }
 
 #[test]

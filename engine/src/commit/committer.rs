@@ -1,12 +1,11 @@
 //! The commit thread: leads where tasks wait, or many threads, or nobody does.
 //!
 //! It goes on from batch to batch as long as there are some. There is no timer: while the device is busy,
-//! the next batch gathers. Large batches go through a queue of the disk, where it has one, several in
-//! flight at once, since none of them shares a block with another. A small one is written by one blocking
-//! call; but while they follow one another, each waiting when the one before has ended, they go through the
-//! queue as well, one at a time: so the next write is submitted before those who wait for the last are
-//! woken, who may take this thread's processor. Batches are published in their order, whichever ends first.
-//! After the first failure of a write nothing is written any more.
+//! the next batch gathers. A small batch is written by one blocking call; large ones go through a queue
+//! of the disk, where it has one, several in flight at once, since none of them shares a block with
+//! another. Batches are published in their order, whichever ends first; and what comes next is submitted
+//! before those who wait for what has ended are woken. After the first failure of a write nothing is
+//! written any more.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,9 +19,7 @@ use super::ticket::{Outcome, Ticket};
 use super::watermark::Watermark;
 use crate::disk::{AlignedBuf, Disk, DiskFile, QueueWaker, QueuedWrite, WriteQueue};
 use crate::error::Poisoned;
-use crate::limits::{
-    BATCH_BYTES_LARGE, BLOCK_BYTES, FOLLOWED_BATCHES_MIN, IN_FLIGHT_BATCHES_MAX, WITNESS_IDLE,
-};
+use crate::limits::{BATCH_BYTES_LARGE, BLOCK_BYTES, IN_FLIGHT_BATCHES_MAX, WITNESS_IDLE};
 use crate::sync::{Mutex, MutexGuard, lock};
 
 /// What the commit thread is to do.
@@ -71,8 +68,6 @@ pub(crate) struct Committer<S> {
     writes: Writes,
     /// Batches that were published, and of which nobody was told yet.
     ended: Vec<Arc<Ticket>>,
-    /// How many small batches were there when the one before had ended.
-    followed: u32,
 }
 
 /// The writes of the commit thread.
@@ -97,7 +92,7 @@ impl<S: BatchSource> Committer<S> {
     pub(crate) fn new(source: Arc<S>, leader: Arc<Mutex<Leader>>, disk: Arc<dyn Disk>) -> Self {
         let writes = Writes { disk, queue: Queue::Untried, in_flight: VecDeque::new() };
         let watermark = Arc::clone(lock(&leader).watermark());
-        Self { source, leader, watermark, writes, ended: Vec::new(), followed: 0 }
+        Self { source, leader, watermark, writes, ended: Vec::new() }
     }
 
     /// Writes batches until there are no more.
@@ -156,7 +151,7 @@ impl<S: BatchSource> Committer<S> {
 
     /// Writes a batch, and those that can be written beside it.
     fn write(&mut self, leader: &mut Leader, batch: Batch) -> Result<(), Poisoned> {
-        if !self.goes_through_queue(&batch) || !self.writes.has_queue(&*self.source) {
+        if batch.bytes() < BATCH_BYTES_LARGE || !self.writes.has_queue(&*self.source) {
             self.tell();
             self.ended.push(leader.commit(batch)?);
             return Ok(());
@@ -182,17 +177,6 @@ impl<S: BatchSource> Committer<S> {
                 return Ok(());
             }
         }
-    }
-
-    /// Whether a batch is for the disk's queue: see the module. Of small ones not the first, so that a store which has few
-    /// pays for no queue.
-    fn goes_through_queue(&mut self, batch: &Batch) -> bool {
-        if batch.bytes() >= BATCH_BYTES_LARGE {
-            return true;
-        }
-        let follows = !self.ended.is_empty();
-        self.followed = self.followed.saturating_add(follows.into());
-        follows && self.followed >= FOLLOWED_BATCHES_MIN
     }
 
     /// Tells everybody who waits for what was published.

@@ -131,6 +131,8 @@ pub(crate) struct Stage<B> {
     unwitnessed: bool,
     /// The commit thread leads for a witness.
     witnessing: bool,
+    /// How many threads wait for the last batch that was opened.
+    threads: u32,
 }
 
 impl<B: Staged> Default for Stage<B> {
@@ -143,6 +145,7 @@ impl<B: Staged> Default for Stage<B> {
             alarm: None,
             unwitnessed: false,
             witnessing: false,
+            threads: 0,
         }
     }
 }
@@ -151,6 +154,11 @@ impl<B: Staged> Stage<B> {
     /// How many closed batches wait.
     pub(crate) fn closed(&self) -> usize {
         self.closed.len()
+    }
+
+    /// How many threads wait for the last batch in which something was claimed.
+    pub(crate) fn threads(&self) -> u32 {
+        self.threads
     }
 
     /// Closes the open batch, if there is one.
@@ -162,6 +170,7 @@ impl<B: Staged> Stage<B> {
     pub(crate) fn claimed(&mut self, manner: Manner) -> Duty<B> {
         let open = self.open.as_mut().expect("an append claims its place in the open batch");
         open.waiting_mut().add(manner);
+        self.threads = open.waiting().threads;
         let urgent = open.waiting().urgent || !self.closed.is_empty();
         match self.leading {
             Leading::Nobody if manner == Manner::Blocks && self.closed.is_empty() => {

@@ -9,6 +9,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 
+use super::giving_way::GivingWay;
 use super::watchers::Watchers;
 use crate::error::Poisoned;
 use crate::limits::{APPEND_BYTES_MAX, BATCH_BYTES_FULL};
@@ -57,6 +58,8 @@ pub(crate) struct Ticket {
     /// One of the states, and [`SLEEPERS`], [`WRITTEN`] or [`RELAY`].
     state: WaitWord,
     watchers: Arc<Watchers>,
+    /// For those who are to give way.
+    giving_way: Option<Arc<GivingWay>>,
     /// Of the tasks that wait. Taken once, after the last change of the state.
     wakers: Mutex<Vec<Waker>>,
     /// Why the outcome is unknown.
@@ -75,10 +78,17 @@ impl Ticket {
             filled: WaitWord::new(0),
             state: WaitWord::new(PENDING),
             watchers,
+            giving_way: None,
             wakers: Mutex::new(Vec::new()),
             reason: OnceLock::new(),
             leads,
         }
+    }
+
+    /// The threads that wait for it give way to others before they sleep.
+    pub(crate) fn gives_way(mut self, giving_way: &Arc<GivingWay>) -> Self {
+        self.giving_way = Some(Arc::clone(giving_way));
+        self
     }
 
     /// A producer has filled its claim of `bytes`, and no longer holds it.
@@ -205,6 +215,7 @@ impl Ticket {
 
     /// Blocks until the batch has ended; leads it, where that is offered.
     pub(crate) fn wait(&self) -> Outcome {
+        let mut giving_way = self.giving_way.as_deref();
         loop {
             let state = self.state.load(Ordering::Acquire);
             match state & STATE {
@@ -222,6 +233,9 @@ impl Ticket {
                     {
                         leads.lead_offered();
                     }
+                }
+                _ if let Some(giving_way) = giving_way.take() => {
+                    giving_way.give_way(|| self.state.load(Ordering::Acquire) & STATE != PENDING);
                 }
                 _ if state & SLEEPERS == 0 => {
                     self.state.exchange(state, state | SLEEPERS);
