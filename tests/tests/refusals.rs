@@ -141,10 +141,12 @@ fn a_condition_behind_what_is_durable_is_answered_as_of_what_is_claimed() {
 }
 
 #[test]
-fn writers_of_one_stream_that_expect_what_is_claimed_each_win_their_version_and_share_writes() {
+fn writers_of_one_stream_that_expect_what_is_claimed_each_win_their_version() {
     const THREADS: u64 = 8;
-    const EACH: u64 = 200;
-    let store = open(&MemoryDisk::new());
+    const EACH: u64 = 500;
+    // Small segments, so that they are sealed meanwhile.
+    let options = Store::options().segment_bytes(64 << 10);
+    let store = options.open_on(Arc::new(MemoryDisk::new())).unwrap();
     let refusals = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..THREADS {

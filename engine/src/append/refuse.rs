@@ -23,7 +23,12 @@ pub(super) fn refused_by_claimed(request: &Request) -> Conflict {
 /// The answer is one of a moment within the call: what is claimed behind the watermark was acknowledged to nobody when
 /// that was read, and behind the position nothing was claimed when the sequence step judged.
 pub(super) fn refused_by_durable(request: &Request, reads: &Reads, upto: u64) -> Option<Conflict> {
+    // In this order: what is sealed by then is durable. It may have been claimed later than `upto`.
+    let catalog = reads.catalogs.load();
     let durable = reads.watermark.get().min(upto);
+    if catalog.sealed_end() > durable {
+        return None;
+    }
     if let Some(conditions) = &request.conditions {
         conditions.check_positions(durable).ok()?;
     }
@@ -31,7 +36,7 @@ pub(super) fn refused_by_durable(request: &Request, reads: &Reads, upto: u64) ->
     for target in request.targets.iter() {
         let actual = if target.head.may_be_claimed() {
             // Where that cannot be read it is not known, and the answer is another one.
-            reads.catalogs.head(&target.name, durable).ok()?
+            reads.catalogs.head_in(&catalog, &target.name, durable).ok()?
         } else {
             target.head.last()
         };

@@ -75,6 +75,11 @@ impl Catalog {
         self.segments.partition_point(|segment| segment.first_position() <= position).checked_sub(1)
     }
 
+    /// The position of the last event of its sealed segments; 0 where they have none.
+    pub(crate) fn sealed_end(&self) -> u64 {
+        self.runs.last().map_or(0, |run| run.next_position() - 1)
+    }
+
     /// The position behind the last event that its segments have, durable or not.
     pub(crate) fn next_position(&self) -> u64 {
         self.segments.last().map_or(1, |last| match last {

@@ -76,9 +76,21 @@ impl Catalogs {
     /// # Errors
     /// [`ReadError`].
     pub(crate) fn head(&self, stream: &str, watermark: u64) -> Result<Option<u64>, ReadError> {
+        self.head_in(&self.load(), stream, watermark)
+    }
+
+    /// The same by a catalog whose sealed segments are all up to that position.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub(crate) fn head_in(
+        &self,
+        catalog: &Catalog,
+        stream: &str,
+        watermark: u64,
+    ) -> Result<Option<u64>, ReadError> {
         let term = Term::stream(stream.as_bytes());
         let hash = term.xxh3_64();
-        let catalog = self.load();
         for live in catalog.live().rev() {
             if let Some(postings) = live.index.lookup(hash, term) {
                 let visible = postings.visible(live.visible_events(watermark));
@@ -87,6 +99,6 @@ impl Catalogs {
                 }
             }
         }
-        self.cold_head_in(&catalog, hash, stream)
+        self.cold_head_in(catalog, hash, stream)
     }
 }
