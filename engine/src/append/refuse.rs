@@ -5,6 +5,9 @@
 //! given at once, of what is durable; else it is the one of what is claimed, and is told when that is durable. The writer
 //! calls it, without its lock; it asks `read` for what is durable.
 
+use std::sync::Arc;
+
+use super::expect::Expect;
 use super::request::Request;
 use super::targets::Target;
 use crate::error::{Conflict, FailedCheck, StreamConflict};
@@ -20,8 +23,8 @@ pub(super) fn refused_by_claimed(request: &Request) -> Conflict {
 /// The failed checks of a request that the sequence step has judged by what is up to a position; none where what is
 /// durable of that judges it otherwise.
 ///
-/// The answer is one of a moment within the call: what is claimed behind the watermark was acknowledged to nobody when
-/// that was read, and behind the position nothing was claimed when the sequence step judged.
+/// The answer is one of a moment within the call: of what is claimed behind the watermark nobody was told that it is durable
+/// when that was read, and behind the position nothing was claimed when the sequence step judged.
 pub(super) fn refused_by_durable(request: &Request, reads: &Reads, upto: u64) -> Option<Conflict> {
     // In this order: what is sealed by then is durable. It may have been claimed later than `upto`.
     let catalog = reads.catalogs.load();
@@ -34,6 +37,9 @@ pub(super) fn refused_by_durable(request: &Request, reads: &Reads, upto: u64) ->
     }
     let mut streams = Vec::new();
     for target in request.targets.iter() {
+        if target.expect == Expect::Any {
+            continue;
+        }
         let actual = if target.head.may_be_claimed() {
             // Where that cannot be read it is not known, and the answer is another one.
             reads.catalogs.head_in(&catalog, &target.name, durable).ok()?
@@ -46,6 +52,10 @@ pub(super) fn refused_by_durable(request: &Request, reads: &Reads, upto: u64) ->
         if !target.is_as_expected() {
             streams.push(failed(target, actual));
         }
+    }
+    if !Arc::ptr_eq(&catalog, &reads.catalogs.load()) {
+        // A run that was replaced may have been looked for in a later one, which has more.
+        return None;
     }
     // A condition that has failed rests on what is durable, and one that has not would not have failed earlier.
     Some(conflict(request, streams.into_iter()))

@@ -3,9 +3,9 @@
 //! It goes on from batch to batch as long as there are some. There is no timer: while the device is busy,
 //! the next batch gathers. A small batch is written by one blocking call; large ones go through a queue
 //! of the disk, where it has one, several in flight at once, since none of them shares a block with
-//! another. Batches are published in their order, whichever ends first; and what comes next is submitted
-//! before those who wait for what has ended are woken. After the first failure of a write nothing is
-//! written any more.
+//! another. Batches are published in their order, whichever ends first. What comes next to the queue is
+//! submitted before those who wait for what has ended are woken, unless it is not filled yet; before a
+//! blocking call they are woken first. After the first failure of a write nothing is written any more.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

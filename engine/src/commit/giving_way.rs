@@ -61,10 +61,9 @@ impl GivingWay {
     fn end(&self, turn: Turn, is_late: bool) {
         let before = self.lateness.load(Ordering::Relaxed);
         let lateness = if is_late { before + LATE_WEIGHT } else { before.saturating_sub(1) };
-        if lateness >= LATENESS_MAX {
+        if lateness >= LATENESS_MAX || (is_late && turn == Turn::Trial) {
             self.suspended.store(LATE_WAITS, Ordering::Relaxed);
-            // The one that tries again is enough, if it is late as well.
-            self.lateness.store(LATENESS_MAX - LATE_WEIGHT, Ordering::Relaxed);
+            self.lateness.store(0, Ordering::Relaxed);
             return;
         }
         if lateness != before {

@@ -131,7 +131,7 @@ pub(crate) struct Stage<B> {
     unwitnessed: bool,
     /// The commit thread leads for a witness.
     witnessing: bool,
-    /// How many threads wait for the last batch that was opened.
+    /// How many threads wait for the last batch in which something was claimed.
     threads: u32,
 }
 

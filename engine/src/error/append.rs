@@ -31,13 +31,14 @@ impl StreamConflict {
         self.expected
     }
 
-    /// The version of its last event, which is durable; none where it has no event.
+    /// The version of its last durable event; none where it has none.
     pub fn actual(&self) -> Option<u64> {
         self.actual
     }
 
-    /// The version that its last event will have when everything is durable that had a place in the log before this was
-    /// told: [`actual`](Self::actual), or more than that. The events behind `actual` cannot be read yet.
+    /// The version that its last event will have when everything is durable that had a place in the log when this was
+    /// judged: [`actual`](Self::actual), or more than that. The events behind `actual` are on their way, and may not be readable
+    /// yet; so are those that were only [accepted](crate::Durability::Accepted).
     ///
     /// An append that depends on nothing but the stream's version, because its event is numbered say, may expect this one
     /// and gets into the same write as those before it. One that depends on the events has to read them

@@ -79,7 +79,7 @@ impl Catalogs {
         self.head_in(&self.load(), stream, watermark)
     }
 
-    /// The same by a catalog whose sealed segments are all up to that position.
+    /// The same by a catalog that was loaded before; what its sealed segments have behind that position counts as well.
     ///
     /// # Errors
     /// [`ReadError`].

@@ -256,12 +256,14 @@ impl Writer {
     ) -> Awaited {
         let event_ids = std::mem::take(&mut request.encoded.ids);
         if ticket.is_some() {
-            if !holds && let Some(conflict) = refused_by_durable(request, &self.reads, upto) {
-                return Awaited::judged(None, event_ids, Err(conflict));
-            }
-            // Whoever waits for an answer wants everything before it to be written.
+            let refused = if holds { None } else { refused_by_durable(request, &self.reads, upto) };
+            // Whoever waits for the answer wants everything before it to be written; and so does who is told at once
+            // that there is something on its way.
             if self.lock().urge() {
                 self.work.give();
+            }
+            if let Some(conflict) = refused {
+                return Awaited::judged(None, event_ids, Err(conflict));
             }
         }
         let last = request.targets.iter().next().and_then(|target| target.head.last());
