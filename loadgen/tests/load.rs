@@ -222,11 +222,15 @@ fn an_open_loop_reports_what_slipped() {
 #[test]
 fn clients_that_share_streams_conflict_and_try_again() {
     let folder = folder();
-    let run = "run --writers 8 --streams 2 --verify --json out.json --no-ceiling --duration 0.5";
-    succeeds(folder.path(), run);
-    let report = json(folder.path().join("out.json"));
-    assert_eq!(report["verified"], true);
-    assert!(report["append"]["conflicts"].as_u64().unwrap() > 0);
+    for expect in ["exact", "decided"] {
+        let run =
+            "run --writers 8 --streams 2 --verify --json out.json --no-ceiling --duration 0.5";
+        succeeds(folder.path(), &format!("{run} --expect {expect}"));
+        let report = json(folder.path().join("out.json"));
+        assert_eq!(report["verified"], true);
+        assert_eq!(report["workload"]["expect"], expect);
+        assert!(report["append"]["conflicts"].as_u64().unwrap() > 0);
+    }
     for refused in ["--acks acks", "--producers 4"] {
         let error = fails(folder.path(), &format!("run --streams 2 --no-ceiling {refused}"));
         assert!(error.contains("ask for more streams"), "{error}");

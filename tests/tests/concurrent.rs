@@ -198,6 +198,28 @@ fn appends_from_many_threads_are_dense_and_where_their_receipts_say() {
 }
 
 #[test]
+fn small_batches_that_follow_one_another_go_through_no_queue() {
+    /// All of them fit into one segment.
+    const ROUNDS: u64 = 60;
+    /// All of them together are less than a large batch.
+    const PENDING: usize = 32;
+    watchdog::within(LIMIT, "small batches", || {
+        let disk = MemoryDisk::with_queue(2);
+        let store = options().open_on(Arc::new(disk.clone())).unwrap();
+        for _ in 0..ROUNDS {
+            let submit = |_| {
+                let event = NewEvent::bytes("happened", b"briefly".as_slice());
+                store.append("stream-1", Expect::Any, [event]).submit().unwrap()
+            };
+            let pending: Vec<_> = (0..PENDING).map(submit).collect();
+            pending.into_iter().for_each(|pending| drop(pending.wait().unwrap()));
+        }
+        assert_eq!(disk.queued_most(), 0);
+        assert!(store.write_stats().batches >= ROUNDS);
+    });
+}
+
+#[test]
 fn exactly_one_of_many_wins_each_version_of_a_hot_stream() {
     on_each("a hot stream", |open| {
         let store = open();

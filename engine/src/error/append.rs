@@ -173,7 +173,7 @@ impl fmt::Display for FailedCheck {
 }
 
 /// Why an append did not happen, though nothing is wrong with it: all of its checks that failed. Nothing was
-/// written, and everything that this is based on is durable.
+/// written, and everything that this is based on is durable; only [`StreamConflict::claimed`] speaks of more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
     /// Never empty.
