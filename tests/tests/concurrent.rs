@@ -212,7 +212,9 @@ fn small_batches_that_follow_one_another_go_through_no_queue() {
                 store.append("stream-1", Expect::Any, [event]).submit().unwrap()
             };
             let pending: Vec<_> = (0..PENDING).map(submit).collect();
-            pending.into_iter().for_each(|pending| drop(pending.wait().unwrap()));
+            for pending in pending {
+                pending.wait().unwrap();
+            }
         }
         assert_eq!(disk.queued_most(), 0);
         assert!(store.write_stats().batches >= ROUNDS);
